@@ -32,3 +32,9 @@ class SessionError(SlipwayRuntimeError):
     """An engine or device that this machine lacks, or an input that the engine refuses."""
 
     exit_code = 4
+
+
+class VerificationError(SlipwayRuntimeError):
+    """Outputs that cannot be a prediction: a score that is not a finite number."""
+
+    exit_code = 5

@@ -1,26 +1,42 @@
 """`manifest.json`: everything about a model that a runtime needs, in one validated file.
 
 A bundle is a folder with a manifest and the files it names. Both runtimes (this package and the native `ort_infer`)
-read only the manifest and those files; nothing about a model is written down twice.
+read only the manifest and those files; nothing about a model is written down twice. The graph carries the manifest too
+(see `METADATA_KEY`), so that a bare `model.onnx` is still usable.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from slipway_runtime.errors import BundleError
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
+#: The bundle's graph.
+GRAPH_NAME = "model.onnx"
+#: The ONNX metadata entry that holds the manifest's JSON, with `files` empty: a file cannot hold its own hash.
+METADATA_KEY = "slipway.manifest"
+
+
+def _one_or_three(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (1, 3):
+        raise ValueError(f"expected one value or three, got {len(values)}")
+    return values
+
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: A bare file name, or a path of one folder below the bundle (`engines/x.plan`): never absolute, never `..`.
 BundlePath = Annotated[str, Field(pattern=r"^(engines/)?[A-Za-z0-9_][A-Za-z0-9._-]*$")]
-#: One value a channel, in the order of the tensor's channels.
-PerChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
+#: A width, a height or a divisor of them, in pixels.
+Pixels = Annotated[int, Field(gt=0, le=1 << 16)]
+#: One value a channel, in the order of the array's channels at that step, or one value for all.
+PerChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=3), AfterValidator(_one_or_three)]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 
 
 class _Model(BaseModel):
@@ -32,51 +48,66 @@ class TensorSpec(_Model):
 
     name: str
     dtype: Literal["float32", "float16", "uint8", "int8", "int32", "int64", "bool"]
-    shape: tuple[PositiveInt | str, ...]
+    shape: tuple[Annotated[int, Field(gt=0)] | str, ...]
 
 
 class Decode(_Model):
-    """Image bytes → uint8 H×W×3, EXIF orientation applied; grey is repeated, alpha dropped, 16-bit scaled by 1/256."""
+    """Image bytes → uint8 H×W×3, EXIF orientation applied, grey repeated, alpha dropped, upper 8 of 16 bits kept."""
 
     op: Literal["decode"] = "decode"
     channel_order: Literal["bgr"] = "bgr"
 
 
 class Resize(_Model):
-    """Resize to `width`×`height`, or with `keep_ratio` to the largest size of the image's ratio that fits in it."""
+    """Resize to `width`×`height`, or with `keep_ratio` as far as both edges fit.
+
+    As in mmcv's `Resize`, "fit" does not mind orientation: the image's long edge is held against the larger of `width`
+    and `height`, its short edge against the smaller.
+    """
 
     op: Literal["resize"] = "resize"
-    width: PositiveInt
-    height: PositiveInt
+    width: Pixels
+    height: Pixels
     keep_ratio: bool = False
-    interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
 
 class ResizeEdge(_Model):
     """Resize, ratio kept, so that the named edge has `size` pixels (mmpretrain's `ResizeEdge`)."""
 
     op: Literal["resize_edge"] = "resize_edge"
-    size: PositiveInt
+    size: Pixels
     edge: Literal["short", "long", "width", "height"]
-    interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
 
 class CenterCrop(_Model):
-    """Cut `width`×`height` out of the middle; a smaller image is left as it is (mmcv's `CenterCrop`)."""
+    """Cut `width`×`height` out of the middle; an edge that is smaller is left as it is (mmcv's `CenterCrop`)."""
 
     op: Literal["center_crop"] = "center_crop"
-    width: PositiveInt
-    height: PositiveInt
+    width: Pixels
+    height: Pixels
 
 
 class Pad(_Model):
-    """Pad at the right and the bottom to `width`×`height`, or up to a multiple of `divisor`."""
+    """Pad at the right and the bottom up to `width`×`height`, or up to a multiple of `divisor`; never cut.
+
+    Before `normalize` it pads the uint8 image (mmcv's `Pad`), after it the normalised one (the data preprocessor's
+    `pad_size_divisor`).
+    """
 
     op: Literal["pad"] = "pad"
-    width: PositiveInt | None = None
-    height: PositiveInt | None = None
-    divisor: PositiveInt | None = None
+    width: Pixels | None = None
+    height: Pixels | None = None
+    divisor: Pixels | None = None
     value: PerChannel = (0.0,)
+
+    @model_validator(mode="after")
+    def _size_or_divisor(self) -> "Pad":
+        given = (self.width is not None, self.height is not None, self.divisor is not None)
+        if given not in ((True, True, False), (False, False, True)):
+            raise ValueError("pad needs both width and height, or divisor alone")
+        return self
 
 
 class Normalize(_Model):
@@ -86,6 +117,12 @@ class Normalize(_Model):
     mean: PerChannel
     std: PerChannel
     reverse_channels: bool
+
+    @model_validator(mode="after")
+    def _positive_std(self) -> "Normalize":
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+        return self
 
 
 Step = Annotated[
@@ -98,10 +135,17 @@ class ClassificationOutput(_Model):
     """A classifier: the graph's one output holds a score a class, N×C, each row summing to 1."""
 
     task: Literal["classification"] = "classification"
-    topk: PositiveInt = 5
+    topk: Annotated[int, Field(gt=0)] = 5
+
+    def check_outputs(self, outputs: Sequence[TensorSpec], classes: int) -> None:
+        """Refuse (ValueError) outputs that are not this task's."""
+        if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[1] != classes:
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in outputs)
+            raise ValueError(f"a classifier of {classes} classes has one output ('batch', {classes}), found {found}")
 
 
-#: What becomes of the outputs; its `task` is the model's task. A new task adds its model here, a union by `task`.
+#: What becomes of the outputs. `task` is the model's task and names the module in `slipway_runtime.tasks` that does it.
+#: With a second task this becomes `Annotated[ClassificationOutput | …, Field(discriminator="task")]`.
 Postprocess = ClassificationOutput
 
 
@@ -119,13 +163,14 @@ class Manifest(_Model):
 
     schema_version: Literal[1] = 1
     name: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
     palette: tuple[tuple[int, int, int], ...] | None = None
-    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    #: The image batch, N×C×H×W.
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     preprocess: Annotated[tuple[Step, ...], Field(min_length=1)]
     postprocess: Postprocess
-    files: dict[BundlePath, Sha256]
+    files: dict[BundlePath, Sha256] = {}
     origin: Origin
     tools: dict[str, str]
 
@@ -133,6 +178,20 @@ class Manifest(_Model):
     def task(self) -> str:
         """What the model does: "classification", …"""
         return self.postprocess.task
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Manifest":
+        shape = self.inputs[0].shape
+        if len(shape) != 4:
+            raise ValueError(f"the input is a batch of images, N×C×H×W, found {shape}")
+        ops = [step.op for step in self.preprocess]
+        if ops[0] != "decode" or ops.count("decode") > 1:
+            raise ValueError(f"decode comes first and once, found {ops}")
+        if "normalize" in ops and set(ops[ops.index("normalize") + 1 :]) - {"pad"}:
+            # Resizing float images differs between OpenCV versions by 4e-3; uint8 images resize alike everywhere.
+            raise ValueError(f"after normalize only pad may follow, found {ops}")
+        self.postprocess.check_outputs(self.outputs, len(self.classes))
+        return self
 
     def to_json(self) -> str:
         """The manifest as it is written: indented JSON with a final newline."""
@@ -150,41 +209,62 @@ def read(bundle: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a bundle's manifest ({error}); a bundle is a folder made by `make export-…`")
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Manifest:
+    """Validate a manifest's JSON; `where` begins the error texts.
+
+    Raises:
+        BundleError: no JSON, an unknown schema version, or a field that does not fit.
+    """
     try:
         raw = json.loads(text, parse_constant=_refuse_constant)
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
-            raise BundleError(
-                f"{path}: schema_version {version!r}, this runtime reads {SCHEMA_VERSION}; export again or update slipway-runtime"
-            )
-        return Manifest.model_validate_json(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: not valid JSON ({error}); export again")
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{where}: schema_version {version!r}, this runtime reads {SCHEMA_VERSION};"
+            " export again or update slipway-runtime"
+        )
+    try:
+        # Strict: no "3" for 3, so that the native runtime, which does not convert either, reads the same manifests.
+        return Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "manifest"
-        raise BundleError(f"{path}: {where}: {first['msg']}; export again") from None
-    except ValueError as error:
-        raise BundleError(f"{path}: not valid JSON ({error}); export again") from None
+        field = " ".join(".".join(map(str, first["loc"])).split()) or "manifest"
+        raise BundleError(f"{where}: {field}: {first['msg']}; export again")
 
 
-def check_files(bundle: Path, manifest: Manifest, names: tuple[str, ...] | None = None) -> None:
+def check_files(bundle: Path, manifest: Manifest, names: Sequence[str] | None = None) -> None:
     """Compare the named files (default: all) with the manifest's hashes.
 
     Raises:
         BundleError: a file that the manifest does not name, is missing, or has other content.
     """
-    for name in names if names is not None else tuple(manifest.files):
+    for name in manifest.files if names is None else names:
         if name not in manifest.files:
             raise BundleError(f"{bundle}: the manifest names no '{name}'; it has {', '.join(sorted(manifest.files))}")
         path = Path(bundle) / name
-        if not path.is_file():
-            raise BundleError(f"{path}: missing, though the manifest names it; export again")
-        with path.open("rb") as file:
-            found = hashlib.sha256(file.read()).hexdigest()
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read, though the manifest names it ({error.strerror}); export again")
         if found != manifest.files[name]:
             raise BundleError(
-                f"{path}: content was altered (sha256 {found[:12]}…, manifest says {manifest.files[name][:12]}…); export again"
+                f"{path}: content was altered (sha256 {found[:12]}…, manifest says {manifest.files[name][:12]}…);"
+                " export again"
             )
 
 
-def _refuse_constant(name: str) -> float:
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")

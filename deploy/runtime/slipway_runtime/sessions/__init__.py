@@ -1,24 +1,31 @@
 """Engines that run a graph. One file an engine; this file holds what they share.
 
 A session computes one function: named host arrays in, named host arrays out. The public methods check names, dtypes and
-shapes once, here; an engine overrides the `_…` methods only. The benchmark's PyTorch baselines are sessions too, so that
-every row of a table is measured through the same two calls:
+shapes once, here; an engine overrides the `_…` methods only. The benchmark's PyTorch baselines are sessions too: every
+row of a table is measured through the same two calls,
 
 - `run(feeds)`: host arrays → host arrays (the `host` boundary),
 - `bind(feeds)`: puts the inputs on the device and returns a call that runs the graph on them and returns when the
   outputs lie on the device, finished (the `model` boundary).
+
+A new engine is a new module in this package with two names: `SUFFIX`, of the files it opens, and `ENGINE`, called with
+(path, device, threads).
 """
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_runtime.errors import SessionError
-from slipway_runtime.manifest import TensorSpec
+from slipway_runtime.errors import BundleError, SessionError, UsageError
+from slipway_runtime.manifest import GRAPH_NAME, TensorSpec
 
 Feeds = Mapping[str, NDArray]
+DEVICES = ("cpu", "cuda")
 
 
 class Session(ABC):
@@ -29,6 +36,7 @@ class Session(ABC):
         device: "cpu" or "cuda".
         inputs: the graph's inputs.
         outputs: the graph's outputs.
+        metadata: what the graph's file says about itself, by key (see `manifest.METADATA_KEY`).
     """
 
     name: str
@@ -37,6 +45,7 @@ class Session(ABC):
     def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
+        self.metadata: Mapping[str, str] = {}
 
     def run(self, feeds: Feeds) -> dict[str, NDArray]:
         """Run the graph on host arrays and return its outputs, by name, as host arrays.
@@ -48,7 +57,11 @@ class Session(ABC):
         return self._run(feeds)
 
     def bind(self, feeds: Feeds) -> Callable[[], None]:
-        """Place inputs on the device; the returned call runs the graph and returns once the outputs are finished there."""
+        """Place inputs on the device; the returned call runs the graph and returns once the outputs are finished there.
+
+        Raises:
+            SessionError: as `run`.
+        """
         self._check(feeds)
         return self._bind(feeds)
 
@@ -72,7 +85,36 @@ class Session(ABC):
                 for size, want in zip(array.shape, spec.shape, strict=True)
             )
             if not fits:
+                fixed = not any(isinstance(size, str) for size in spec.shape)
                 raise SessionError(
                     f"{self.name}: input '{name}' has shape {array.shape}, expected {spec.shape}"
-                    + ("; export with SHAPE=dynamic for other sizes" if all(map(np.isscalar, spec.shape)) else "")
+                    + ("; export with SHAPE=dynamic for other sizes" if fixed else "")
                 )
+
+
+def open_session(bundle: str | Path, *, device: str = "cpu", threads: int | None = None) -> Session:
+    """Open a graph with the engine that its suffix names.
+
+    Args:
+        bundle: a graph's file, or a bundle: then its `model.onnx`.
+        device: "cpu" or "cuda".
+        threads: how many threads one operator may use on the CPU; the engine decides when `None`.
+
+    Raises:
+        UsageError: an unknown device, or no positive number of threads.
+        BundleError: no such file, one that no engine opens, or one that is damaged.
+        SessionError: a device that the engine does not find here.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"unknown device '{device}', expected one of: {', '.join(DEVICES)}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads: expected 1 or more, got {threads}")
+    path = Path(bundle)
+    path = path / GRAPH_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise BundleError(f"{path}: no such file; expected a bundle made by `make export-…` or its {GRAPH_NAME}")
+    modules = [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    engines: dict[str, Callable[[Path, str, int | None], Session]] = {m.SUFFIX: m.ENGINE for m in modules}
+    if path.suffix not in engines:
+        raise BundleError(f"{path}: no engine opens '{path.suffix}' files; known: {', '.join(sorted(engines))}")
+    return engines[path.suffix](path, device, threads)

@@ -1,0 +1,133 @@
+"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `python -m benchmarks report` shows results again."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from train import cli
+from train.errors import InputError
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "bench"
+EPILOG = """\
+examples:
+  python -m benchmarks run cls/resnet18_digits
+  python -m benchmarks run cls/resnet18_digits --quick --set batch_sizes=[1]
+  python -m benchmarks run cls/resnet18_digits cls/resnet50_flowers --device cuda --json
+  python -m benchmarks report work > table.md
+
+exit codes: 0 ok · 2 usage or config · 3 bad input · 4 nothing can run here · 5 accuracy gate · 6 measurement failed
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this room."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,report}")
+    run = verbs.add_parser("run", help="measure experiments", epilog=EPILOG, formatter_class=made.formatter_class)
+    run.add_argument("experiments", nargs="+", metavar="EXP", help="an experiment's name, as cls/resnet18_digits")
+    which = run.add_mutually_exclusive_group()
+    which.add_argument(
+        "--config",
+        type=Path,
+        default=CONFIGS / "default.yaml",
+        metavar="YAML",
+        help="the matrix (default: %(default)s)",
+    )
+    which.add_argument(
+        "--quick",
+        action="store_const",
+        dest="config",
+        const=CONFIGS / "quick.yaml",
+        help="the quick matrix: a first look",
+    )
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key of the matrix"
+    )
+    run.add_argument(
+        "--work", type=Path, default=Path("work"), metavar="DIR", help="where experiments lie (default: work)"
+    )
+    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    run.add_argument("--force", action="store_true", help="measure again though nothing changed")
+    run.add_argument(
+        "--json", action="store_true", help="print the results, without raw samples, as one JSON object on stdout"
+    )
+    run.set_defaults(call=_run)
+    show = verbs.add_parser("report", help="print stored results as Markdown")
+    show.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="results.json files, or folders to search for them"
+    )
+    show.add_argument(
+        "--json", action="store_true", help="print the results, without raw samples, as one JSON object instead"
+    )
+    show.set_defaults(call=_report)
+    return made
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from benchmarks import matrix, report
+    from benchmarks.gates import verdict
+    from benchmarks.run import Request, run
+
+    request = Request(
+        experiments=tuple(arguments.experiments),
+        matrix=matrix.read(arguments.config, arguments.overrides),
+        work=arguments.work,
+        device=arguments.device,
+        force=arguments.force,
+    )
+    done = run(request)
+    lines = [report.render([results for results, _ in done])]
+    lines += [
+        f"{'wrote' if new else 'current'}: {request.work / results.experiment / 'bench' / report.FILE_NAME}"
+        for results, new in done
+    ]
+    verdicts = [verdict(results) for results, _ in done]
+    cli.finish(
+        {"experiments": {results.experiment: {**results.summary(), "measured": new} for results, new in done}},
+        as_json=arguments.json,
+        lines=lines,
+        next_command=None if any(verdicts) else f"python -m benchmarks report {request.work}",
+    )
+    for error in filter(None, verdicts):
+        raise error
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from benchmarks import report, results
+
+    found = [results.read(file) for path in arguments.paths for file in _result_files(path)]
+    if arguments.json:
+        return cli.finish(
+            {"experiments": {entry.experiment: entry.summary() for entry in found}}, as_json=True, lines=[]
+        )
+    sys.stdout.write(report.render(found))
+    return 0
+
+
+def _result_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.rglob("results.json"))
+    if not files:
+        raise InputError(
+            f"{path}: expected results.json somewhere below, found none; run python -m benchmarks run first"
+        )
+    return files
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and do what it asks."""
+    arguments = parser().parse_args(argv)
+    code: int = arguments.call(arguments)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

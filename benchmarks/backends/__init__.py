@@ -1,0 +1,65 @@
+"""What a row of the table measures: one file a backend, found by `names()`.
+
+Engines that run a bundle live here, the PyTorch baselines in `benchmarks.baselines`. A backend's module is light: it
+imports its engine only in `open`, in the process of its own cell, so that one engine never weighs on another's numbers.
+"""
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Protocol
+
+from benchmarks.exported import Exported
+from slipway_runtime.sessions import Session
+from train.cli import nearest
+
+
+class Backend(Protocol):
+    """One way to run an experiment's model.
+
+    Attributes:
+        name: as in configurations and rows.
+        precision: of the arithmetic, "fp32".
+        distributions: the installed packages whose versions explain a number.
+    """
+
+    name: str
+    precision: str
+    distributions: tuple[str, ...]
+
+    def artifact(self, exported: Exported) -> tuple[Path, str]:
+        """The file that is measured and its SHA-256."""
+
+    def open(self, exported: Exported, device: str, threads: int) -> Session:
+        """The model ready to run on `device` ("cpu", "cuda"), and on no other.
+
+        Raises:
+            BackendError, SessionError: this machine lacks the engine or the device.
+        """
+
+
+@cache
+def _registry() -> dict[str, Backend]:
+    from benchmarks import baselines
+
+    folders = {__name__: __path__, baselines.__name__: baselines.__path__}
+    modules = [f"{package}.{file.name}" for package, path in folders.items() for file in iter_modules(path)]
+    found: list[Backend] = [import_module(module).BACKEND for module in modules]
+    return {backend.name: backend for backend in found}
+
+
+def names() -> list[str]:
+    """Every backend's name, sorted."""
+    return sorted(_registry())
+
+
+def get(name: str) -> Backend:
+    """A backend by its name.
+
+    Raises:
+        UsageError: no such backend; the text suggests the nearest name.
+    """
+    if name not in _registry():
+        raise nearest(name, names(), "backend")
+    return _registry()[name]

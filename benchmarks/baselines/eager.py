@@ -1,0 +1,95 @@
+"""PyTorch eager: the unpatched model, as the same function the graph computes."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
+
+from benchmarks.exported import Exported
+from slipway_runtime.manifest import TensorSpec
+from slipway_runtime.sessions import Feeds, Session
+from train.errors import BackendError
+
+if TYPE_CHECKING:
+    from deploy.reference import Reference
+
+
+class PyTorchSession(Session):
+    """A reference model behind the session interface.
+
+    Args:
+        reference: images N×C×H×W on the device → outputs by name, on the device.
+        device: "cpu" or "cuda".
+        inputs: the graph's inputs; there must be one.
+        outputs: the graph's outputs.
+    """
+
+    name = "pytorch"
+
+    def __init__(
+        self, reference: "Reference", device: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    ) -> None:
+        super().__init__(inputs, outputs)
+        self.reference = reference
+        self.device = device
+        (self._image,) = (spec.name for spec in self.inputs)
+
+    def _run(self, feeds: Feeds) -> dict[str, NDArray]:
+        import torch
+
+        outputs = self.reference(torch.from_numpy(feeds[self._image]).to(self.device))
+        return {spec.name: outputs[spec.name].cpu().numpy() for spec in self.outputs}
+
+    def _bind(self, feeds: Feeds) -> Callable[[], None]:
+        import torch
+
+        images = torch.from_numpy(feeds[self._image]).to(self.device)
+        finish = torch.cuda.synchronize if self.device == "cuda" else _nothing
+
+        def call() -> None:
+            self.reference(images)
+            finish()
+
+        return call
+
+
+class Eager:
+    """`torch` as it comes, in true fp32 (no TF32), as the other fp32 rows compute."""
+
+    name = "pytorch"
+    precision = "fp32"
+    distributions = ("torch", "torchvision", "mmengine", "mmcv-lite")
+
+    def artifact(self, exported: Exported) -> tuple[Path, str]:
+        """The checkpoint."""
+        return exported.experiment.checkpoint, exported.record.checkpoint_sha256
+
+    def open(self, exported: Exported, device: str, threads: int) -> PyTorchSession:
+        """The unpatched model on the device, with `threads` threads inside an operator.
+
+        Raises:
+            BackendError: no torch, or no CUDA device for it.
+        """
+        if find_spec("torch") is None:
+            raise BackendError("backend 'pytorch' needs torch, which is not installed; run `make setup`")
+        import torch
+
+        from deploy import reference
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BackendError(f"torch {torch.__version__} finds no CUDA device; check nvidia-smi, or use DEVICE=cpu")
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.set_num_threads(threads)
+        experiment = exported.experiment
+        model = reference.load(experiment.config, experiment.checkpoint, device)
+        return PyTorchSession(model, device, exported.manifest.inputs, exported.manifest.outputs)
+
+
+def _nothing() -> None:
+    """A CPU tensor is finished when the call returns."""
+
+
+BACKEND = Eager()

@@ -1,0 +1,66 @@
+"""Top-1 and top-5 accuracy."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from slipway_runtime.manifest import Manifest
+from train.errors import InputError
+
+
+class Ranked(Protocol):
+    """A prediction whose `labels` are class indices, best first."""
+
+    @property
+    def labels(self) -> Sequence[int]: ...  # noqa: D102
+
+
+class TopK:
+    """The share of images whose class is among the best `k` predictions, in percent.
+
+    With fewer than `k` classes, every class is among the best `k`.
+    """
+
+    def __init__(self, manifest: Manifest, k: Sequence[int] = (1, 5)) -> None:
+        self.k = tuple(k)
+        self.classes = len(manifest.classes)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.images = 0
+        self.correct = dict.fromkeys(self.k, 0)
+
+    def update(self, results: Sequence[Ranked], targets: Sequence[int]) -> None:
+        """Count predictions against class indices.
+
+        Raises:
+            InputError: not one target a result, a target that is no class, or fewer ranked labels than `k`.
+        """
+        if len(results) != len(targets):
+            raise InputError(f"{len(results)} predictions for {len(targets)} labels; there must be one each")
+        for result, target in zip(results, targets, strict=True):
+            labels = [int(label) for label in result.labels]
+            need = min(max(self.k), self.classes)
+            if len(labels) < need:
+                raise InputError(
+                    f"top-{max(self.k)} needs {need} ranked labels an image, the bundle gives {len(labels)}; "
+                    f"export with topk >= {need}"
+                )
+            if not 0 <= target < self.classes:
+                raise InputError(f"label {target} is none of the bundle's {self.classes} classes")
+            for k in self.k:
+                self.correct[k] += target in labels[:k]
+        self.images += len(results)
+
+    def compute(self) -> dict[str, float]:
+        """`{"top1_percent": …, "top5_percent": …}`.
+
+        Raises:
+            InputError: nothing was counted.
+        """
+        if not self.images:
+            raise InputError("accuracy over no images: the validation set is empty")
+        return {f"top{k}_percent": 100 * self.correct[k] / self.images for k in self.k}
+
+
+METRIC = TopK

@@ -1,0 +1,79 @@
+"""Runs one cell as a child process: its progress shown, its crash turned into a reason."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmarks.cell import PROGRESS, Outcome, Spec
+from benchmarks.environment import ROOT
+from train.cli import say
+from train.files import write_atomic
+
+
+def run(spec: Spec, outcome_file: Path, timeout_s: float) -> Outcome:
+    """Measure a spec in a fresh process.
+
+    An outcome that an interrupted run left in `outcome_file` is taken as it is. Nothing that the child does raises
+    here: an error, a crash or a timeout is an outcome with status "failed" and a one-line reason.
+    """
+    if (left := _read(outcome_file)) is not None:
+        return left
+    spec_file = outcome_file.with_suffix(".spec.json")
+    write_atomic(spec_file, spec.model_dump_json())
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cell", str(spec_file), str(outcome_file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads)},
+    )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        child.kill()
+
+    timer = threading.Timer(timeout_s, expire)
+    timer.start()
+    try:
+        last_line = _follow(child)
+        code = child.wait()
+    finally:
+        timer.cancel()
+        child.kill()
+        child.wait()
+    if expired.is_set():
+        return Outcome(status="failed", reason=f"took longer than cell_timeout_s = {timeout_s:g}")
+    if code < 0:
+        return Outcome(status="failed", reason=f"the process was killed by {signal.Signals(-code).name}")
+    outcome = _read(outcome_file)
+    if code or outcome is None:
+        return Outcome(status="failed", reason=last_line.removeprefix("error: ") or f"the process exited with {code}")
+    return outcome
+
+
+def _follow(child: subprocess.Popen[str]) -> str:
+    """Show the child's progress until it closes stderr; its last other line, which says why it failed if it did."""
+    assert child.stderr is not None
+    others: deque[str] = deque(maxlen=1)
+    for line in child.stderr:
+        if line.startswith(PROGRESS):
+            say(f"      {line.removeprefix(PROGRESS).rstrip()}")
+        elif line.strip():
+            others.append(line.strip())
+    return others.pop() if others else ""
+
+
+def _read(path: Path) -> Outcome | None:
+    try:
+        return Outcome.model_validate_json(path.read_text())
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,123 @@
+"""Results as Markdown."""
+
+from collections.abc import Sequence
+
+from benchmarks.environment import Environment
+from benchmarks.gates import accuracy_deltas
+from benchmarks.results import Accuracy, Results, Row
+from benchmarks.stats import min_samples
+
+FILE_NAME = "report.md"
+NONE = "–"
+
+
+def render(results: Sequence[Results]) -> str:
+    """One section an experiment; ends with a newline."""
+    return "\n".join(line for result in results for line in (*_section(result), "")).rstrip("\n") + "\n"
+
+
+def _section(results: Results) -> list[str]:
+    names = list(dict.fromkeys(name for entry in results.accuracy for name in entry.values))
+    accuracy = {entry.backend: entry for entry in results.accuracy}
+    header = ["backend", "precision", "batch", "boundary", "median ms", "p90", "p95", "p99", "images/s"]
+    header += [f"vs {results.matrix.baseline} [95 % CI]", *map(_metric_title, names)]
+    header += ["peak MiB", "artifact", "status"]
+    table = [_cells(row, results.matrix.baseline, accuracy.get(row.backend), names) for row in results.rows]
+    return [
+        f"# {results.experiment}",
+        "",
+        _environment(results.environment, results.rows[0].device),
+        "",
+        *_table(header, table),
+        "",
+        *_remarks(results),
+    ]
+
+
+def _cells(row: Row, baseline: str, accuracy: Accuracy | None, metrics: Sequence[str]) -> list[str]:
+    measured = row.status in ("ok", "invalid")
+    values = accuracy.values if accuracy is not None and measured else {}
+    return [
+        row.backend,
+        row.precision,
+        str(row.batch),
+        row.boundary,
+        *(
+            _number(value, 3)
+            for value in (row.latency_ms_median, row.latency_ms_p90, row.latency_ms_p95, row.latency_ms_p99)
+        ),
+        _number(row.throughput_ips, 1),
+        _speedup(row, baseline),
+        *(_number(values.get(name), 2) for name in metrics),
+        _number(row.peak_rss_mib, 0),
+        row.artifact_sha256[:8],
+        _status(row),
+    ]
+
+
+def _speedup(row: Row, baseline: str) -> str:
+    if row.speedup is not None:
+        return f"{row.speedup.value:.2f}× [{row.speedup.low:.2f}, {row.speedup.high:.2f}]"
+    return "baseline" if row.backend == baseline else NONE
+
+
+def _status(row: Row) -> str:
+    stamp = "**INVALID**" if row.status == "invalid" else row.status
+    # A bar or a line break in a reason would break the table.
+    return stamp if row.reason is None else f"{stamp}: {' '.join(row.reason.split())}".replace("|", "\\|")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def _metric_title(name: str) -> str:
+    """`top1_percent` → `top-1 %`."""
+    title = name.replace("_percent", " %")
+    return title.replace("top", "top-", 1) if title.startswith("top") else title
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _environment(environment: Environment, device: str) -> str:
+    e = environment
+    gpus = "".join(f"; {gpu.name}, driver {gpu.driver}" for gpu in e.gpus)
+    versions = ", ".join(f"{name} {version}" for name, version in e.versions.items())
+    commit = f"{e.git_commit[:12]}{' + changes' if e.git_dirty else ''}" if e.git_commit else "unknown"
+    return (
+        f"{device} on {e.cpu_model}, {e.threads} threads on {e.cores} cores, {e.memory_gib} GiB{gpus}; "
+        f"governor {e.governor or 'unknown'}, load {e.load_average_1m}; "
+        f"{e.os}{', in a container' if e.container else ''}; Python {e.python}, {versions}; commit {commit}; {e.date_utc}"
+    )
+
+
+def _remarks(results: Results) -> list[str]:
+    matrix = results.matrix
+    needs = ", ".join(f"p{round(100 * p)} {min_samples(p)}" for p in (0.9, 0.95, 0.99))
+    single = " One process: the interval leaves out what differs between processes." if matrix.repetitions == 1 else ""
+    return [
+        f"- Latency is of one call with `batch` images; processes a cell: {matrix.repetitions}, each boundary timed for "
+        f"{matrix.timer.seconds:g} s. A percentile with fewer samples than it needs ({needs}: MLPerf early stopping, "
+        f"confidence 0.99) is {NONE}.{single}",
+        *_accuracy_remarks(results),
+        f"- Parity of the bundle: {_parity(results.parity_passed)}.",
+    ]
+
+
+def _accuracy_remarks(results: Results) -> list[str]:
+    deltas = accuracy_deltas(results)
+    if not deltas:
+        return [f"- No accuracy difference: it takes the {results.matrix.baseline} row and another one."]
+    limit = results.matrix.gates.accuracy_points
+    return [
+        f"- Δ {_metric_title(entry.headline[0]).removesuffix(' %')} of {entry.backend} {entry.precision} against "
+        f"{base.backend}: {delta:+.3f} percentage points over {entry.images} images (gate: {limit})."
+        for entry, base, delta in deltas
+    ]
+
+
+def _parity(passed: bool | None) -> str:
+    return {True: "passed", False: "**FAILED**", None: "not checked (no parity.json)"}[passed]

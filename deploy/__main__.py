@@ -1,0 +1,101 @@
+"""`python -m deploy export EXP`: checkpoint → verified ONNX bundle. `python -m deploy verify EXP`: compare once more."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from train import cli
+
+EPILOG = """\
+examples:
+  python -m deploy export cls/resnet18_digits                     what `python -m train` left in work/
+  python -m deploy export cls/resnet18_digits --shape static      one image of one size
+  python -m deploy export cls/shufflenet-v2_imagenet --checkpoint weights.pth --data images/
+  python -m deploy verify cls/resnet18_digits
+
+A bundle is written only when its numbers are the unpatched model's.
+exit codes: 0 ok · 2 usage or config · 3 bad data, checkpoint or model file · 4 environment · 5 numbers that do not agree
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this room."""
+    made = argparse.ArgumentParser(
+        prog="python -m deploy", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("experiment", metavar="EXP", help="an experiment's name, or the path of its config")
+    common.add_argument("--work", type=Path, default=Path("work"), metavar="DIR", help="where experiments lie (default: work)")
+    common.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    verb = verbs.add_parser("export", parents=[common], help="checkpoint → verified ONNX bundle")
+    verb.add_argument("--shape", default="dynamic", help="static, batch or dynamic (default), or the path of an MMDeploy config")
+    verb.add_argument("--checkpoint", type=Path, metavar="PTH", help="a checkpoint trained elsewhere, for this experiment's config")
+    verb.add_argument("--data", type=Path, metavar="DIR", help="images to verify on, with --checkpoint")
+    verb.add_argument("--trust-checkpoint", action="store_true", help="load a checkpoint that holds more than tensors; it can run code")
+    verb.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --checkpoint")
+    verb.add_argument("--skip-bad", action="store_true", help="leave unreadable images out instead of refusing the set")
+    verb.add_argument("--force", action="store_true", help="export though the bundle is current")
+    verbs.add_parser("verify", parents=[common], help="compare a bundle once more with the model it came from")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and run the verb."""
+    arguments = parser().parse_args(argv)
+    return _export(arguments) if arguments.verb == "export" else _verify(arguments)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from deploy import export
+    from train import runner
+    from train.config import locate
+    from train.experiment import Experiment
+
+    # MMEngine and MMDeploy log to stdout, which is for --json.
+    with contextlib.redirect_stdout(sys.stderr):
+        if arguments.checkpoint:
+            request = runner.Request(
+                arguments.experiment,
+                work=arguments.work,
+                data=arguments.data,
+                options=tuple(arguments.cfg_options),
+                trust=arguments.trust_checkpoint,
+                skip_bad=arguments.skip_bad,
+            )
+            experiment, _ = runner.adopt(request, arguments.checkpoint)
+        else:
+            experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
+        result = export.export(experiment, shape=arguments.shape, force=arguments.force)
+    worst = max(output["max_abs"] for output in result.parity["outputs"].values())
+    return cli.finish(
+        {"experiment": experiment.name, "bundle": str(result.bundle), "exported": result.new, "parity": result.parity},
+        as_json=arguments.json,
+        lines=[
+            f"{'exported' if result.new else 'current'}: {result.bundle} (parity passed: {result.parity['images']} images, "
+            f"{len(result.parity['sizes'])} sizes, max |Δ| {worst:.1e})"
+        ],
+        next_command=f"make bench EXP={experiment.name}",
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from deploy import export
+    from train.config import locate
+    from train.experiment import Experiment
+
+    with contextlib.redirect_stdout(sys.stderr):
+        experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
+        parity = export.reverify(experiment)
+        parity.require()
+    return cli.finish(
+        {"experiment": experiment.name, "bundle": str(experiment.bundle), "parity": parity.to_dict()},
+        as_json=arguments.json,
+        lines=[f"{experiment.bundle}: {parity.summary()}"],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

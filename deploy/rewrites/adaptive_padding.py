@@ -1,0 +1,35 @@
+"""`Conv2dAdaptivePadding`, TensorFlow's "same" padding, for any image size.
+
+mmcv computes the padding with Python's `math.ceil` on the image's size, which tracing freezes at the size it sees. Here the
+same whole-number arithmetic is done on the traced size, so that it stays in the graph; for a fixed size it folds away.
+Source: mmcv/cnn/bricks/conv2d_adaptive_padding.py.
+"""
+
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+from mmdeploy.core import FUNCTION_REWRITER
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from deploy.rewrites import ran
+
+
+def applies(model: nn.Module) -> int:
+    """One call a layer."""
+    return sum(isinstance(module, Conv2dAdaptivePadding) for module in model.modules())
+
+
+@FUNCTION_REWRITER.register_rewriter(
+    "mmcv.cnn.bricks.conv2d_adaptive_padding.Conv2dAdaptivePadding.forward", backend="onnxruntime"
+)
+def conv2d_adaptive_padding__forward(self: Conv2dAdaptivePadding, x: Tensor) -> Tensor:
+    """Pad so that the output has ceil(size / stride) pixels, then convolve."""
+    ran(__name__)
+    pads: list[Tensor] = []
+    for axis in (1, 0):  # F.pad takes the last axis first
+        size = x.shape[2 + axis]
+        stride = self.stride[axis]
+        reach = (self.weight.shape[2 + axis] - 1) * self.dilation[axis] + 1
+        # Under tracing a size is a 0-d tensor: floor division and clamp are recorded.
+        total = (((size + stride - 1) // stride - 1) * stride + reach - size).clamp(min=0)
+        pads += [total // 2, total - total // 2]
+    return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)

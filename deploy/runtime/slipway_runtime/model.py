@@ -1,0 +1,172 @@
+"""A loaded bundle: images in, typed results out, and each stage on its own for who measures or serves them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipway_runtime import image as images_
+from slipway_runtime import manifest as manifests
+from slipway_runtime import preprocess, tasks
+from slipway_runtime.errors import BundleError, UsageError
+from slipway_runtime.image import Image
+from slipway_runtime.manifest import Manifest, TensorSpec
+from slipway_runtime.sessions import Session, open_session
+
+#: What a spec must share with the graph's: the dtype, and each size where it is fixed. Symbols may be named otherwise.
+_Signature: TypeAlias = dict[str, tuple[str, tuple[int | None, ...]]]
+
+
+def load(
+    bundle: str | Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    session: Session | None = None,
+    verify: bool = True,
+) -> "Model":
+    """Load a bundle.
+
+    Args:
+        bundle: the bundle's folder, or a bare `model.onnx` that carries its manifest in its metadata.
+        device: "cpu" or "cuda".
+        threads: how many threads one operator may use on the CPU; the engine decides when `None`.
+        session: a session to use instead of opening the graph; `device` and `threads` are then its own.
+        verify: compare the graph with the hash in the manifest first. A bare file has no hash to compare with.
+
+    Raises:
+        UsageError: an unknown device, or no positive number of threads.
+        BundleError: a bundle that is missing, incomplete, altered or of an unknown schema.
+        SessionError: a device that is not there.
+    """
+    path = Path(bundle)
+    if not path.is_dir():
+        opened = open_session(path, device=device, threads=threads)
+        return Model(_embedded(path, opened.metadata), session or opened)
+    manifest = manifests.read(path)
+    if session is None:
+        if verify:
+            # The graph and, beside it, its external data.
+            names = [name for name in manifest.files if name.startswith(manifests.GRAPH_NAME)]
+            manifests.check_files(path, manifest, names or [manifests.GRAPH_NAME])
+        session = open_session(path, device=device, threads=threads)
+    return Model(manifest, session)
+
+
+class Model:
+    """A manifest and a session that fits it.
+
+    Attributes:
+        manifest: everything the bundle says about the model.
+        session: the graph, ready to run.
+    """
+
+    def __init__(self, manifest: Manifest, session: Session) -> None:
+        for what, said, found in (
+            ("inputs", manifest.inputs, session.inputs),
+            ("outputs", manifest.outputs, session.outputs),
+        ):
+            if _signature(said) != _signature(found):
+                raise BundleError(
+                    f"{manifest.name}: the manifest's {what} are {_signature(said)}, the graph's {_signature(found)};"
+                    " export again"
+                )
+        self.manifest = manifest
+        self.session = session
+
+    def __call__(self, images: Image | Iterable[Image], batch_size: int | None = None) -> list[tasks.Result]:
+        """Predict.
+
+        Args:
+            images: one image or several, each a path, encoded bytes, or a uint8 H×W×3 BGR array.
+            batch_size: how many images go through the graph at once: the graph's own number where that is fixed, else 1
+                when `None`. Images that differ in size after preprocessing are never put into one batch.
+
+        Returns:
+            A result an image, in order, for one image too.
+
+        Raises:
+            ImageError: an image that cannot be read as one.
+            UsageError: a batch size that the graph does not have.
+            SessionError: an input size that the graph does not have.
+            VerificationError: outputs that are no finite numbers.
+        """
+        one = isinstance(images, str | Path | bytes) or (isinstance(images, np.ndarray) and images.ndim < 4)
+        several: Iterable[Image] = [images] if one else images  # type: ignore[list-item, assignment]
+        return self.predict((self.preprocess(image) for image in several), batch_size)
+
+    def predict(self, arrays: Iterable[NDArray[np.float32]], batch_size: int | None = None) -> list[tasks.Result]:
+        """As calling the model, on preprocessed images: float32 C×H×W each."""
+        size = self.batch_size(batch_size)
+        results: list[tasks.Result] = []
+        batch: list[NDArray[np.float32]] = []
+        for array in arrays:
+            if len(batch) == size or (batch and array.shape != batch[0].shape):
+                results += self._predict(batch)
+                batch = []
+            batch.append(array)
+        return results + (self._predict(batch) if batch else [])
+
+    def batch_size(self, wanted: int | None = None) -> int:
+        """The batch size that `wanted` stands for.
+
+        Raises:
+            UsageError: less than 1, or not the graph's where that is fixed.
+        """
+        fixed = self._fixed_batch
+        if wanted is None:
+            return fixed or 1
+        if wanted < 1 or (fixed and wanted != fixed):
+            raise UsageError(f"batch size {wanted}: this graph takes {fixed or '1 or more'}")
+        return wanted
+
+    def decode(self, image: Image) -> NDArray[np.uint8]:
+        """Decode an image to uint8 H×W×3 BGR; see `slipway_runtime.image.decode`."""
+        return images_.decode(image)
+
+    def preprocess(self, image: Image) -> NDArray[np.float32]:
+        """Decode and preprocess an image to float32 C×H×W; see `slipway_runtime.preprocess.preprocess`."""
+        return preprocess.preprocess(image, self.manifest.preprocess)
+
+    def feeds(self, arrays: Sequence[NDArray[np.float32]]) -> dict[str, NDArray]:
+        """Stack C×H×W arrays of one shape into the graph's input, N×C×H×W.
+
+        Where the graph's batch is fixed and larger, the last image is repeated; `postprocess` drops what is too much.
+
+        Raises:
+            UsageError: no arrays, arrays of several shapes, or more than a fixed batch holds.
+        """
+        spec = self.manifest.inputs[0]
+        size = self._fixed_batch or len(arrays)
+        shapes = {array.shape for array in arrays}
+        if len(shapes) != 1 or len(arrays) > size:
+            raise UsageError(f"a batch is {spec.shape}, got {len(arrays)} images of shapes {sorted(shapes)}")
+        return {spec.name: np.stack([*arrays, *[arrays[-1]] * (size - len(arrays))])}
+
+    def postprocess(self, outputs: Mapping[str, NDArray], n: int) -> list[tasks.Result]:
+        """Turn the graph's outputs into the results of the first `n` images.
+
+        Raises:
+            VerificationError: outputs that are no finite numbers.
+        """
+        return tasks.postprocess(self.manifest, outputs, n)
+
+    @property
+    def _fixed_batch(self) -> int | None:
+        size = self.manifest.inputs[0].shape[0]
+        return size if isinstance(size, int) else None
+
+    def _predict(self, batch: list[NDArray[np.float32]]) -> list[tasks.Result]:
+        return self.postprocess(self.session.run(self.feeds(batch)), len(batch))
+
+
+def _embedded(path: Path, metadata: Mapping[str, str]) -> Manifest:
+    if manifests.METADATA_KEY not in metadata:
+        raise BundleError(f"{path}: no '{manifests.METADATA_KEY}' in its metadata; give the bundle's folder instead")
+    return manifests.parse(metadata[manifests.METADATA_KEY], f"{path}: metadata")
+
+
+def _signature(specs: Sequence[TensorSpec]) -> _Signature:
+    return {spec.name: (spec.dtype, tuple(s if isinstance(s, int) else None for s in spec.shape)) for spec in specs}

@@ -1,0 +1,108 @@
+"""Preprocessing: the manifest's steps, bit for bit as mmcv, mmpretrain and mmengine do them.
+
+Arrays stay height × width × channels between steps; the result is laid out as channels × height × width. One function a
+step, found in `STEPS` by its `op`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slipway_runtime import manifest as m
+from slipway_runtime.errors import ImageError
+from slipway_runtime.image import Image, check_size, decode, describe
+
+_INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+
+def preprocess(image: Image, steps: Sequence[m.Step]) -> NDArray[np.float32]:
+    """Apply the steps, of which the first is `decode`, to one image.
+
+    Returns:
+        float32 C×H×W, contiguous.
+
+    Raises:
+        ImageError: an image that cannot be decoded, or one so narrow or large that a step leaves no or too many pixels.
+    """
+    array: NDArray = decode(image)
+    try:
+        for step in steps[1:]:
+            array = STEPS[step.op](array, step)
+    except ImageError as error:
+        raise ImageError(f"{describe(image)}: {error}")
+    return np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _resize(image: NDArray, step: m.Resize) -> NDArray:
+    """See `mmcv.transforms.Resize`; the rounding with `keep_ratio` is `mmcv.image.rescale_size`'s."""
+    size = (step.width, step.height)
+    if step.keep_ratio:
+        height, width = image.shape[:2]
+        scale = min(max(size) / max(height, width), min(size) / min(height, width))
+        size = (int(width * scale + 0.5), int(height * scale + 0.5))
+    return _resize_to(image, size, step)
+
+
+def _resize_edge(image: NDArray, step: m.ResizeEdge) -> NDArray:
+    """See `mmpretrain.datasets.ResizeEdge`: the other edge is rounded down; a square image counts as wide."""
+    height, width = image.shape[:2]
+    by_width = {"short": width < height, "long": width > height, "width": True, "height": False}
+    if by_width[step.edge]:
+        size = (step.size, int(step.size * height / width))
+    else:
+        size = (int(step.size * width / height), step.size)
+    return _resize_to(image, size, step)
+
+
+def _resize_to(image: NDArray, size: tuple[int, int], step: m.Resize | m.ResizeEdge) -> NDArray:
+    check_size(size, step.op)
+    return cv2.resize(image, size, interpolation=_INTERPOLATIONS[step.interpolation])
+
+
+def _center_crop(image: NDArray, step: m.CenterCrop) -> NDArray:
+    """See `mmcv.transforms.CenterCrop`: halves are rounded to even, as Python's `round` does. A view, no copy."""
+    height, width = image.shape[:2]
+    top = max(0, round((height - step.height) / 2))
+    left = max(0, round((width - step.width) / 2))
+    return image[top : top + step.height, left : left + step.width]
+
+
+def _pad(image: NDArray, step: m.Pad) -> NDArray:
+    """See `mmcv.transforms.Pad` and, after `normalize`, `mmengine.model.stack_batch`."""
+    height, width = image.shape[:2]
+    if step.divisor:
+        bottom, right = -height % step.divisor, -width % step.divisor
+    else:
+        bottom, right = max(0, (step.height or 0) - height), max(0, (step.width or 0) - width)
+    check_size((width + right, height + bottom), step.op)
+    value = step.value * 3 if len(step.value) == 1 else step.value
+    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=value)
+
+
+def _normalize(image: NDArray, step: m.Normalize) -> NDArray:
+    """See `mmpretrain.models.ClsDataPreprocessor` and `mmengine.model.ImgDataPreprocessor`."""
+    if step.reverse_channels:
+        image = image[..., ::-1]
+    # Planes first, as uint8: numpy is slow along a last axis of 3, and the final transposition is then free.
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    planes -= np.array(step.mean, np.float32).reshape(-1, 1, 1)
+    planes /= np.array(step.std, np.float32).reshape(-1, 1, 1)
+    return planes.transpose(1, 2, 0)
+
+
+STEPS: dict[str, Callable[[NDArray, Any], NDArray]] = {
+    "resize": _resize,
+    "resize_edge": _resize_edge,
+    "center_crop": _center_crop,
+    "pad": _pad,
+    "normalize": _normalize,
+}

@@ -1,0 +1,39 @@
+"""Image classification: mmpretrain's `ImageClassifier` → one output `output`, N×C scores that sum to 1."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from slipway_runtime.manifest import ClassificationOutput
+from torch import Tensor
+
+from train.errors import UsageError
+
+SCOPE = "mmpretrain"
+CODEBASE = dict(type="mmpretrain", task="Classification")
+OUTPUTS: dict[str, dict[int, str]] = {"output": {}}
+
+
+def check(config: Config) -> None:
+    """Only single-label image classifiers: others give scores that do not mean a distribution over the classes."""
+    if config.model.type.split(".")[-1] != "ImageClassifier":
+        raise UsageError(f"model type '{config.model.type}': only ImageClassifier can be exported as a classifier")
+    head = config.model.get("head") or {}
+    if "MultiLabel" in head.get("type", "MultiLabel"):
+        raise UsageError(f"head '{head.get('type')}': only single-label heads can be exported as a classifier")
+
+
+def forward(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """Softmax of the logits, as `ClsHead.predict` computes it, without making a DataSample an image."""
+    return {"output": torch.softmax(model(images, mode="tensor"), dim=1)}
+
+
+def predict(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """The `pred_score` of mmpretrain's own predictions."""
+    return {"output": torch.stack([sample.pred_score for sample in model(images, mode="predict")])}
+
+
+def postprocess(config: Config, classes: Sequence[str]) -> ClassificationOutput:
+    """Top five, or all where there are fewer classes."""
+    return ClassificationOutput(topk=min(5, len(classes)))

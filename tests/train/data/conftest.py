@@ -1,0 +1,52 @@
+"""Small image folders to prepare."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photo() -> Callable[[Path], Path]:
+    """Write a 24×20 image of noise; every path gives another image."""
+
+    def write(path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8], "big")
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path, photo: Callable[[Path], Path]) -> Path:
+    """Form 1: cat and dog, ten images each."""
+    for name in ("cat", "dog"):
+        for i in range(10):
+            photo(tmp_path / "photos" / name / f"{i}.jpg")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def split_folders(tmp_path: Path, photo: Callable[[Path], Path]) -> Path:
+    """Form 2: cat and dog, three images each in train, two in val."""
+    for split, images in (("train", 3), ("val", 2)):
+        for name in ("cat", "dog"):
+            for i in range(images):
+                photo(tmp_path / "photos" / split / name / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Relative path → bytes of every file of a folder."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read

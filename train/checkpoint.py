@@ -1,0 +1,186 @@
+"""Checkpoints: read without running anything in them, written whole or not at all."""
+
+import io
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+
+from train.errors import InputError
+from train.files import write_atomic
+
+
+def _statistics_method(owner: object, name: str) -> Any:
+    """Stand for the `getattr(HistoryBuffer, "mean")` in MMEngine's pickled logs; any other `getattr` is refused."""
+    if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith("_"):
+        raise pickle.UnpicklingError(f"unsupported GLOBAL builtins.getattr of {owner!r}")
+    return HistoryBuffer.__dict__[name]
+
+
+#: What MMEngine itself stores in a checkpoint, besides tensors and plain Python values.
+_MMENGINE_CLASSES = (
+    HistoryBuffer,
+    (_statistics_method, "builtins.getattr"),
+    np.ndarray,
+    np.dtype,
+    np.dtypes.Float32DType,
+    np.dtypes.Float64DType,
+    np.dtypes.Int64DType,
+    # numpy pickles arrays and scalars through these two functions; both only build values.
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+)
+
+
+class AtomicBackend(LocalBackend):
+    """MMEngine's local files, with checkpoints that survive a crash at any moment.
+
+    MMEngine's `CheckpointHook` removes the old checkpoint before it writes the new one in place. Here a removal waits
+    until the next file is whole, and a file appears under its name only when it is on the disk.
+    """
+
+    # CheckpointHook and Runner each make a backend of their own, so what waits is kept with the class.
+    _waiting: ClassVar[list[Path]] = []
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file atomically, then remove what was waiting for it."""
+        write_atomic(Path(filepath), obj)
+        while self._waiting:
+            old = self._waiting.pop()
+            if old != Path(filepath):
+                old.unlink(missing_ok=True)
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file once the next `put` has succeeded."""
+        self._waiting.append(Path(filepath))
+
+
+class PlainStateHook(Hook):
+    """Keep functions out of a checkpoint, so that it resumes with `weights_only=True`.
+
+    Some schedulers (OneCycle) hold their annealing function in their state. A scheduler keeps what a loaded state lacks,
+    and makes that function itself.
+    """
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Drop what is callable from the schedulers' states."""
+        states = checkpoint.get("param_schedulers", [])
+        for group in states.values() if isinstance(states, dict) else [states]:
+            for state in group:
+                for key in [key for key, value in state.items() if callable(value)]:
+                    del state[key]
+
+
+def harden(config: Config) -> None:
+    """Make a config's checkpoints crash-safe, one old one kept until the new one is whole, and the best one kept."""
+    hooks = config.setdefault("default_hooks", {})
+    settings = hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1, max_keep_ckpts=1))
+    settings.setdefault("save_best", "auto")
+    settings["backend_args"] = dict(backend="atomic")
+
+
+def register() -> None:
+    """Make the `atomic` file backend known to MMEngine and allow MMEngine's own classes in checkpoints."""
+    register_backend("atomic", AtomicBackend, force=True)
+    torch.serialization.add_safe_globals(list(_MMENGINE_CLASSES))
+
+
+def read(path: Path, *, trust: bool = False) -> dict[str, Any]:
+    """Load a checkpoint on the CPU.
+
+    Args:
+        path: a `.pth` file: a state dict, or a dict with the key `state_dict`.
+        trust: run whatever code the file holds (`--trust-checkpoint`). Only for files you made yourself.
+
+    Returns:
+        A dict that has `state_dict`.
+
+    Raises:
+        InputError: no such file, truncated, not a checkpoint, or it holds objects other than tensors and plain values.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: refused: {_refusal(str(error))}") from None
+    except (EOFError, RuntimeError, zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: truncated or not a checkpoint ({reason}); copy or download it again") from None
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: holds {type(content).__name__}, expected a state dict")
+    if "state_dict" not in content:
+        content = {"state_dict": content}
+    state = content["state_dict"]
+    strangers = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise InputError(f"{path}: '{strangers[0]}' in the state dict is no tensor; expected a PyTorch state dict")
+    return content
+
+
+def load_into(model: torch.nn.Module, path: Path, *, trust: bool = False) -> None:
+    """Load a checkpoint into a model, every key of both matched.
+
+    Raises:
+        InputError: as `read`; or keys that are missing, unexpected or of another shape (all counted, the first named);
+            or weights that are not finite.
+    """
+    state = read(path, trust=trust)["state_dict"]
+    own = model.state_dict()
+    missing = sorted(set(own) - set(state))
+    unexpected = sorted(set(state) - set(own))
+    shapes = sorted(key for key in set(own) & set(state) if own[key].shape != state[key].shape)
+    problems = []
+    for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if keys:
+            problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})")
+    if problems:
+        raise InputError(f"{path}: does not fit the model: {'; '.join(problems)}; check that the config is this checkpoint's")
+    bad = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise InputError(f"{path}: weights are not finite: {', '.join(bad[:3])}; training diverged, use an earlier checkpoint")
+    model.load_state_dict(state)
+
+
+def check_fits(state: dict[str, torch.Tensor], model: torch.nn.Module, path: Path) -> None:
+    """Refuse to fine-tune from a checkpoint of another model: most of the backbone's tensors must match by name and shape.
+
+    Raises:
+        InputError: fewer than half of the tensors outside the head match.
+    """
+    body = {key: value.shape for key, value in model.state_dict().items() if "head." not in key}
+    matching = [key for key, shape in body.items() if key in state and state[key].shape == shape]
+    if len(matching) < len(body) / 2:
+        raise InputError(
+            f"{path}: only {len(matching)} of {len(body)} tensors outside the head fit this model; it is a checkpoint of another one"
+        )
+
+
+def save(model: torch.nn.Module, path: Path, meta: dict[str, Any]) -> None:
+    """Write a model's weights with plain metadata, atomically."""
+    buffer = io.BytesIO()
+    torch.save({"meta": meta, "state_dict": {key: value.cpu() for key, value in model.state_dict().items()}}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint that MMEngine can resume from in a work folder (`epoch_N.pth`, `iter_N.pth`), if any."""
+    found = [path for pattern in ("epoch_*.pth", "iter_*.pth") for path in folder.glob(pattern)]
+    return max(found, key=os.path.getmtime, default=None)
+
+
+def _refusal(message: str) -> str:
+    """What an unsafe or foreign checkpoint holds, from torch's own explanation."""
+    named = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", message)
+    if named is None:
+        return "not a PyTorch checkpoint, or a pickle that cannot be read safely; copy or download it again"
+    return f"it holds '{named.group(1)}', which could run code; if you made the file yourself, use --trust-checkpoint"

@@ -1,0 +1,41 @@
+"""The 2023–24 mm* packages on today's torch: each quirk in one place, with its reason. Call `apply()` before using them.
+
+Quirks cured here:
+
+- `mmcv._ext` is not compiled; `ops` stands in for it on torchvision's kernels. A compiled mmcv, where installed, wins.
+- torch ≥ 2.6 loads checkpoints with `weights_only=True`, and MMEngine 0.10.7 stores its own classes in them
+  (mmengine#1655): those classes, and no others, are allowed (`train.checkpoint`).
+- MMEngine writes checkpoints in place; the file backend `atomic` does not (`train.checkpoint`).
+- mmdet, mmseg and mmpretrain look each other up by registry scope, which works only where all of a package's modules
+  are imported: `use(scope)` imports them and makes the scope the default, as the warning they would print asks.
+"""
+
+from functools import cache
+
+
+@cache
+def apply() -> None:
+    """Prepare the mm* packages. Idempotent, and free after the first call."""
+    from train.compat import ops
+
+    ops.install()
+    from train import checkpoint
+
+    checkpoint.register()
+
+
+def use(scope: str) -> None:
+    """Import every module of an OpenMMLab package ("mmpretrain", "mmdet", "mmseg") and make its registry the default.
+
+    Raises:
+        UsageError: a scope Slipway does not train.
+    """
+    import importlib
+
+    from train.errors import UsageError
+
+    apply()
+    known = ("mmpretrain", "mmdet", "mmseg")
+    if scope not in known:
+        raise UsageError(f"default_scope '{scope}' in the configuration: expected one of {', '.join(known)}")
+    importlib.import_module(f"{scope}.utils").register_all_modules(init_default_scope=True)

@@ -1,0 +1,239 @@
+"""Experiments by name: MMEngine configs, read, overridden and checked before anything is built."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+
+from train.cli import nearest
+from train.errors import InputError, UsageError
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "train"
+
+
+def names() -> list[str]:
+    """Every experiment that `EXP=` picks, as "cls/resnet18_digits"."""
+    return sorted(
+        str(path.relative_to(CONFIGS).with_suffix(""))
+        for path in CONFIGS.glob("*/*.py")
+        if not path.parent.name.startswith("_")
+    )
+
+
+def locate(experiment: str) -> tuple[str, Path]:
+    """The name and the file of an experiment, given by name ("cls/resnet18_digits") or by the path of a config.
+
+    Raises:
+        UsageError: an unknown name (the nearest is suggested) or a missing file.
+    """
+    if not experiment.endswith(".py"):
+        if experiment not in names():
+            raise nearest(experiment, names(), "experiment")
+        return experiment, CONFIGS / f"{experiment}.py"
+    path = Path(experiment)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such config")
+    if path.resolve().is_relative_to(CONFIGS):
+        return str(path.resolve().relative_to(CONFIGS).with_suffix("")), path
+    return path.stem, path
+
+
+def read(path: Path, options: Sequence[str] = ()) -> Config:
+    """Read a config and apply `key=value` overrides. Imports no OpenMMLab package, so it is quick.
+
+    Args:
+        path: a config file.
+        options: overrides in MMEngine's `--cfg-options` form ("train_cfg.max_epochs=2").
+
+    Raises:
+        UsageError: a config that does not parse or lacks a model; an override whose key does not exist.
+    """
+    try:
+        config = Config.fromfile(str(path), import_custom_modules=False)
+    except (SyntaxError, NameError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+        raise UsageError(f"{path}: {type(error).__name__}: {error}") from None
+    overrides = _parse(options)
+    for key in overrides:
+        _check_override(config, key)
+    config.merge_from_dict(overrides)
+    _share_overridden(config, overrides)
+    missing = [key for key in ("model", "default_scope", "test_dataloader") if key not in config]
+    if missing:
+        raise UsageError(f"{path}: no {' and no '.join(missing)}; expected an OpenMMLab config of mmpretrain, mmdet or mmseg")
+    return config
+
+
+def activate(config: Config, path: Path) -> None:
+    """Import the config's packages, make its scope the default and `check` it. To be called before building from it."""
+    from mmengine.utils import import_modules_from_strings
+
+    from train import compat
+
+    compat.use(config.default_scope)
+    custom = config.get("custom_imports")
+    if custom:
+        try:
+            import_modules_from_strings(**custom)
+        except ImportError as error:
+            raise UsageError(f"{path}: custom_imports: {error}") from None
+    check(config, path)
+
+
+def check(config: Config, path: Path) -> None:
+    """Refuse keys that nothing reads: they are typing errors that would otherwise pass in silence.
+
+    A top-level name that is nearly one of the Runner's is a misspelling. Inside, every dict with a `type` is compared
+    with the signature of the class it names, where that signature is closed (no `**kwargs`).
+
+    Raises:
+        UsageError: every unknown key with its place and the nearest known one.
+    """
+    from difflib import get_close_matches
+
+    from mmengine.runner import Runner
+
+    known = set(inspect.signature(Runner.__init__).parameters) - {"self"}
+    problems = [
+        f"'{key}' (did you mean '{close[0]}'?)"
+        for key in config
+        if key not in known and (close := get_close_matches(key, known, n=1, cutoff=0.88)) and close[0] not in config
+    ]
+    for place, node in _typed(config._cfg_dict, ""):
+        parameters = _parameters(node["type"])
+        if parameters is None:
+            continue
+        for key in node:
+            if key not in parameters and key not in ("type", "_scope_", "_delete_"):
+                close = get_close_matches(key, parameters, n=1, cutoff=0.6)
+                hint = f" (did you mean '{close[0]}'?)" if close else ""
+                problems.append(f"'{place}{key}': {node['type']} takes no '{key}'{hint}")
+    if problems:
+        raise UsageError(f"{path}: unknown key {'; '.join(problems)}")
+
+
+def test_pipeline(config: Config) -> list[dict[str, Any]]:
+    """The transforms of the validation images, from the file's bytes to what the data preprocessor receives."""
+    dataset = config.test_dataloader.dataset
+    while "pipeline" not in dataset and "dataset" in dataset:
+        dataset = dataset.dataset
+    if "pipeline" not in dataset:
+        raise UsageError("the test data set has no pipeline")
+    return list(dataset.pipeline)
+
+
+def datasets(config: Config) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield ("train" | "val" | "test", innermost data set) for each data loader, through wrappers."""
+    for split in ("train", "val", "test"):
+        loader = config.get(f"{split}_dataloader")
+        if loader is None:
+            continue
+        dataset = loader.dataset
+        while "dataset" in dataset:
+            dataset = dataset.dataset
+        yield split, dataset
+
+
+def bind(config: Config, root: Path, classes: Sequence[str]) -> None:
+    """Point a config at a prepared data set: its root, its class names and their number.
+
+    Raises:
+        InputError: fewer than two classes.
+    """
+    if len(classes) < 2:
+        raise InputError(f"{root}: {len(classes)} class; a classifier needs at least two")
+    for _, dataset in datasets(config):
+        dataset.data_root = str(root)
+        dataset.metainfo = dict(classes=tuple(classes))
+        # MMEngine replaces a sample that fails by a random other one, up to 1000 times, in silence.
+        dataset.max_refetch = 0
+    _set_class_count(config.model, len(classes))
+    if "data_preprocessor" in config:
+        config.data_preprocessor.num_classes = len(classes)
+    config.model.setdefault("data_preprocessor", config.get("data_preprocessor"))
+
+
+def _set_class_count(node: Any, count: int) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "num_classes" and isinstance(value, int):
+                node[key] = count
+            else:
+                _set_class_count(value, count)
+    elif isinstance(node, list):
+        for value in node:
+            _set_class_count(value, count)
+
+
+def _parse(options: Sequence[str]) -> dict[str, Any]:
+    import argparse
+
+    for option in options:
+        if "=" not in option:
+            raise UsageError(f"--cfg-options {option}: expected KEY=VALUE, as in train_cfg.max_epochs=2")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    return dict(parser.parse_args(["--cfg-options", *options]).cfg_options) if options else {}
+
+
+def _check_override(config: Config, key: str) -> None:
+    """An override must name a key that exists, or one that the class named there takes."""
+    node: Any = config._cfg_dict
+    walked = []
+    for part in key.split("."):
+        if isinstance(node, list | tuple):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UsageError(f"--cfg-options {key}: '{'.'.join(walked)}' is a list of {len(node)}")
+            node = node[int(part)]
+        elif isinstance(node, dict):
+            if part not in node:
+                if "type" in node:
+                    return  # `check` compares it with the class's signature
+                raise nearest(part, list(node), f"config key in --cfg-options {key}:")
+            node = node[part]
+        else:
+            raise UsageError(f"--cfg-options {key}: '{'.'.join(walked)}' is {node!r}, not a dict")
+        walked.append(part)
+
+
+def _share_overridden(config: Config, overrides: dict[str, Any]) -> None:
+    """`test_dataloader = val_dataloader` is a copy once read: what was overridden in one counts for the other."""
+    for key, value in overrides.items():
+        if key.startswith("val_dataloader."):
+            twin = key.replace("val_", "test_", 1)
+            if twin not in overrides:
+                config.merge_from_dict({twin: value})
+
+
+def _typed(node: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if isinstance(node.get("type"), str):
+            yield place, node
+        for key, value in node.items():
+            yield from _typed(value, f"{place}{key}.")
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _typed(value, f"{place}{index}.")
+
+
+def _parameters(type_name: str) -> set[str] | None:
+    """The parameters of a registered class, or None where they cannot be told (unknown, or open by `**kwargs`)."""
+    from mmengine import registry
+
+    for name in ("MODELS", "DATASETS", "TRANSFORMS", "HOOKS", "METRICS", "DATA_SAMPLERS", "VISUALIZERS", "VISBACKENDS"):
+        # The child registry of the default scope, as MMEngine's own builders look a name up.
+        with getattr(registry, name).switch_scope_and_registry(None) as scoped:
+            found = scoped.get(type_name)
+        if found is None:
+            continue
+        # A data set passes its `**kwargs` on to the class it extends; elsewhere they may go anywhere.
+        classes = inspect.getmro(found) if name == "DATASETS" and inspect.isclass(found) else (found,)
+        known: set[str] = set()
+        for each in classes:
+            parameters = inspect.signature(each).parameters
+            known |= set(parameters)
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                return known
+        return None
+    return None

@@ -1,0 +1,68 @@
+"""`python -m train.data`: prepare a data set."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from train.cli import finish, run
+from train.data import SPLITS, WARNINGS, Prepared, prepare, sources
+from train.data.images import some
+
+EXAMPLES = """
+examples:
+  python -m train.data digits
+  python -m train.data imagefolder --from ~/photos --out data/photos
+  python -m train.data flowers --from ~/flower_photos    (no download)
+
+written to --out:
+  train/<class>/*, val/<class>/*, classes.txt, train.txt, val.txt, dataset.json, SHA256SUMS
+  The split is 8:2 a class unless the source brings its own. Running again does nothing while nothing changed.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with every source and its summary."""
+    lines = [f"  {name:14}{source.summary}" for name, source in sorted(sources().items())]
+    result = argparse.ArgumentParser(
+        prog="python -m train.data",
+        description="Prepare labelled images for training: check, split, write one standard layout.",
+        epilog="\n".join(["sources:", *lines, EXAMPLES]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("name", metavar="NAME", help="a source, see below")
+    result.add_argument("--from", dest="origin", type=Path, metavar="DIR", help="local folder that holds the images")
+    result.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: data/NAME)")
+    result.add_argument("--seed", type=int, default=0, help="of the split and of everything random (default: 0)")
+    result.add_argument("--skip-bad", action="store_true", help="leave unreadable images out instead of stopping")
+    result.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare what the command line asks for and report it."""
+    arguments = parser().parse_args(argv)
+    out = arguments.out or Path("data", arguments.name)
+    made = prepare(arguments.name, out, origin=arguments.origin, seed=arguments.seed, skip_bad=arguments.skip_bad)
+    trainable = made.images["train"] > 0
+    return finish(
+        asdict(made),
+        as_json=arguments.json,
+        lines=_report(made),
+        next_command=sources()[made.source].next_command.format(out=out) if trainable else None,
+    )
+
+
+def _report(made: Prepared) -> list[str]:
+    counts = ", ".join(f"{made.images[split]} {split}" for split in SPLITS)
+    verb = "current" if made.reused else "wrote"
+    warnings = [
+        f"warning: {len(lines)} {WARNINGS.get(kind, kind)}: {some(lines, '; ')}"
+        for kind, lines in made.findings.items()
+    ]
+    return [*warnings, f"{verb} {made.root}: {counts} images, {len(made.classes)} classes ({made.fingerprint[:12]})"]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
