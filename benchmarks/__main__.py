@@ -1,4 +1,4 @@
-"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `python -m benchmarks report` shows results again."""
+"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `… report PATH…` shows stored results again."""
 
 import argparse
 import sys

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from time import monotonic
 from typing import Literal, TypeVar
 
 import cv2
@@ -27,6 +28,7 @@ from train.files import write_atomic
 
 #: Lines on stderr that start so are for the person at the terminal; the rest is kept for a failure's reason.
 PROGRESS = "progress: "
+PROGRESS_SECONDS = 5
 
 Sample = tuple[Path, int]
 T = TypeVar("T")
@@ -135,9 +137,12 @@ CALLS: dict[Boundary, Callable[[Model, Sequence[list[bytes]]], list[Call]]] = {
 
 
 def _count(metric: metrics.Metric, model: Model, samples: Sequence[Sample], batch_size: int) -> None:
+    told = monotonic()
     for chunk in _chunks(iter(samples), batch_size):
         metric.update(model([path for path, _ in chunk], batch_size=batch_size), [target for _, target in chunk])
-        cli.say(f"{PROGRESS}accuracy: {metric.images}/{len(samples)} images")
+        if monotonic() - told > PROGRESS_SECONDS:
+            told = monotonic()
+            cli.say(f"{PROGRESS}accuracy: {metric.images}/{len(samples)} images")
 
 
 def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:

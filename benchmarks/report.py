@@ -30,6 +30,7 @@ def _section(results: Results) -> list[str]:
         "",
         *_table(header, table),
         "",
+        *_reasons(results.rows),
         *_remarks(results),
     ]
 
@@ -62,9 +63,7 @@ def _speedup(row: Row, baseline: str) -> str:
 
 
 def _status(row: Row) -> str:
-    stamp = "**INVALID**" if row.status == "invalid" else row.status
-    # A bar or a line break in a reason would break the table.
-    return stamp if row.reason is None else f"{stamp}: {' '.join(row.reason.split())}".replace("|", "\\|")
+    return "**INVALID**" if row.status == "invalid" else row.status
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -90,8 +89,18 @@ def _environment(environment: Environment, device: str) -> str:
     return (
         f"{device} on {e.cpu_model}, {e.threads} threads on {e.cores} cores, {e.memory_gib} GiB{gpus}; "
         f"governor {e.governor or 'unknown'}, load {e.load_average_1m}; "
-        f"{e.os}{', in a container' if e.container else ''}; Python {e.python}, {versions}; commit {commit}; {e.date_utc}"
+        f"{e.os}{', in a container' if e.container else ''}; Python {e.python}, {versions}; "
+        f"commit {commit}; {e.date_utc}"
     )
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Why rows are not ok: one line a reason, with the rows it holds for."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.reason is not None:
+            keys.setdefault((_status(row), " ".join(row.reason.split())), []).append(row.key)
+    return [f"- {status}: {reason} ({', '.join(where)})" for (status, reason), where in keys.items()]
 
 
 def _remarks(results: Results) -> list[str]:
@@ -99,7 +108,7 @@ def _remarks(results: Results) -> list[str]:
     needs = ", ".join(f"p{round(100 * p)} {min_samples(p)}" for p in (0.9, 0.95, 0.99))
     single = " One process: the interval leaves out what differs between processes." if matrix.repetitions == 1 else ""
     return [
-        f"- Latency is of one call with `batch` images; processes a cell: {matrix.repetitions}, each boundary timed for "
+        f"- Latency is of one call with `batch` images; processes a cell: {matrix.repetitions}, each boundary timed "
         f"{matrix.timer.seconds:g} s. A percentile with fewer samples than it needs ({needs}: MLPerf early stopping, "
         f"confidence 0.99) is {NONE}.{single}",
         *_accuracy_remarks(results),

@@ -22,7 +22,7 @@ class TimerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seconds: PositiveFloat = 1.0
+    seconds: PositiveFloat = 0.75
     min_calls: PositiveInt = 10
     max_calls: PositiveInt = 5000
     window_ms: PositiveFloat = 100.0

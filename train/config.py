@@ -37,7 +37,8 @@ def locate(experiment: str) -> tuple[str, Path]:
         raise UsageError(f"{path}: no such config")
     if path.resolve().is_relative_to(CONFIGS):
         return str(path.resolve().relative_to(CONFIGS).with_suffix("")), path
-    return path.stem, path
+    task = f"{path.parent.name}/" if path.parent.name in ("cls", "det", "seg") else ""
+    return task + path.stem, path
 
 
 def read(path: Path, options: Sequence[str] = ()) -> Config:
@@ -133,6 +134,27 @@ def datasets(config: Config) -> Iterator[tuple[str, ConfigDict]]:
         while "dataset" in dataset:
             dataset = dataset.dataset
         yield split, dataset
+
+
+def class_names(config: Config, prepared: Sequence[str]) -> tuple[str, ...]:
+    """The names of a config's classes: those its data set class declares (ImageNet's), else those of the prepared data.
+
+    Raises:
+        UsageError: the data holds more classes than the config's data set has.
+    """
+    dataset = dict(datasets(config))["test"]
+    if dataset.type == "CustomDataset":
+        return tuple(prepared)
+    from mmengine.registry import DATASETS
+
+    from train import compat
+
+    compat.use(config.default_scope)
+    with DATASETS.switch_scope_and_registry(None) as scoped:
+        declared = (getattr(scoped.get(dataset.type), "METAINFO", None) or {}).get("classes", prepared)
+    if len(prepared) > len(declared):
+        raise UsageError(f"the data has {len(prepared)} classes, the config's data set '{dataset.type}' has {len(declared)}")
+    return tuple(declared)
 
 
 def bind(config: Config, root: Path, classes: Sequence[str]) -> None:

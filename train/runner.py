@@ -83,12 +83,13 @@ def plan(request: Request, *, purpose: str = "train") -> Plan:
     name, file = configs.locate(request.experiment)
     config = configs.read(file, request.options)
     prepared = _prepare(config, file, request)
-    configs.bind(config, prepared.root, prepared.classes)
+    classes = configs.class_names(config, prepared.classes)
+    configs.bind(config, prepared.root, classes)
     data = {
         "root": str(prepared.root),
         "source": prepared.source,
         "fingerprint": prepared.fingerprint,
-        "classes": list(prepared.classes),
+        "classes": list(classes),
     }
     fingerprint = sha256_json(
         {
@@ -194,11 +195,11 @@ def _prepare(config: Config, file: Path, request: Request) -> Any:
     source = config.get("source")
     if source is None:
         raise UsageError(f"{file}: names no data source; add source = one of {', '.join(sorted(sources.sources()))}")
-    out = Path("data") / source
+    out = request.work / "data" / source
     if request.data is not None:
         # Each origin has its own prepared set, so that two experiments on two folders do not displace each other.
         origin = request.data.resolve()
-        out = Path("data") / f"{source}-{origin.name}-{sha256_json(str(origin))[:6]}"
+        out = request.work / "data" / f"{source}-{origin.name}-{sha256_json(str(origin))[:6]}"
     return sources.prepare(source, out, origin=request.data, skip_bad=request.skip_bad)
 
 

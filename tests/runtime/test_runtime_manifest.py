@@ -40,7 +40,7 @@ def test_a_written_manifest_reads_back_equal(bundle: Path) -> None:
         ("schema_version", True, "schema_version"),
         ("surprise", 1, "surprise: Extra inputs"),
         ("preprocess/1/surprise", 1, "surprise: Extra inputs"),
-        ("preprocess/1/op", "rotate", "'rotate' does not match"),
+        ("preprocess/1/op", "rotate", "'rotate' found using 'op' does not match"),
         ("preprocess/1/width", "16", "valid integer"),
         ("preprocess/1/width", 0, "greater than 0"),
         ("preprocess/1/width", 10**9, "less than or equal"),

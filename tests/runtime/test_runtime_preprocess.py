@@ -88,7 +88,7 @@ def test_normalize_and_pad_as_the_data_preprocessor(size: tuple[int, int], rever
         ([127.5], [127.5], 1, 0),
         ([0, 1, 2], [1, 255, 3], 7, -1.7),
     ):
-        steps = [
+        steps: list[m.Step] = [
             m.Decode(),
             m.Normalize(mean=tuple(mean), std=tuple(std), reverse_channels=reverse),
             m.Pad(divisor=divisor, value=(value,)),
@@ -99,9 +99,16 @@ def test_normalize_and_pad_as_the_data_preprocessor(size: tuple[int, int], rever
 
 def imagenet(image: Any, size: int = 224) -> tuple[np.ndarray, np.ndarray]:
     """The ImageNet test pipeline, ours and OpenMMLab's."""
-    steps = [m.Decode(), m.ResizeEdge(size=256, edge="short"), m.CenterCrop(width=size, height=size), IMAGENET]
+    steps: list[m.Step] = [
+        m.Decode(),
+        m.ResizeEdge(size=256, edge="short"),
+        m.CenterCrop(width=size, height=size),
+        IMAGENET,
+    ]
     preprocessor = ClsDataPreprocessor(list(IMAGENET.mean), list(IMAGENET.std), to_rgb=True)
-    return preprocess(image, steps), reference(image, [ResizeEdge(256, "short"), CenterCrop(size)], preprocessor)
+    return preprocess(image, [m.Decode(), resize, crop, IMAGENET]), reference(
+        image, [ResizeEdge(256, "short"), CenterCrop(size)], preprocessor
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (31, 64), (256, 256), (333, 500)])

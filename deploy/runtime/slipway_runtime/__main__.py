@@ -1,6 +1,7 @@
 """The command line: `python -m slipway_runtime BUNDLE IMAGE…`, or `slipway-runtime BUNDLE IMAGE…`."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -124,7 +125,8 @@ def _write(target: Path, image: NDArray[np.uint8]) -> None:
         temporary.write_bytes(cv2.imencode(target.suffix, image)[1].tobytes())
         temporary.replace(target)
     except (OSError, cv2.error) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UsageError(f"{target}: cannot be written ({' '.join(str(error).split())})")
 
 

@@ -61,6 +61,13 @@ def test_nms_keeps_a_box_exactly_at_the_threshold(ops: ModuleType, overlap: int,
     assert len(ops.nms(boxes, scores, threshold - 1e-6)[1]) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_nms_in_half_precision(ops: ModuleType, rng: torch.Generator, device: str, dtype: torch.dtype) -> None:
+    boxes, scores = random_boxes(rng, 60), torch.randint(1, 60, (60,), generator=rng) / 64
+    kept = ops.nms(boxes.to(device, dtype), scores.to(device, dtype), 0.5)[1]
+    assert kept.tolist() == naive_nms(boxes, scores, 0.5, 0)
+
+
 def test_nms_filters_by_score_and_count(ops: ModuleType, rng: torch.Generator) -> None:
     boxes, scores = random_boxes(rng, 60), torch.rand(60, generator=rng)
     kept = [i for i in naive_nms(boxes, scores, 0.5, 0) if scores[i] > 0.4]

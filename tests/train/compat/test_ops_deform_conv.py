@@ -89,6 +89,22 @@ def test_without_offsets_it_is_a_convolution(ops: ModuleType, rng: torch.Generat
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(ops: ModuleType, rng: torch.Generator, device: str, dtype: torch.dtype) -> None:
+    x, offset, mask, weight, bias = (t.detach().to(dtype).requires_grad_() for t in example(rng, SETTINGS[0], device))
+    for function, inputs in (
+        (ops.deform_conv2d, [x, offset, weight]),
+        (ops.modulated_deform_conv2d, [x, offset, mask, weight, bias]),
+    ):
+        exact = function(*(t.float() for t in inputs))
+        rounded = function(*inputs)
+        assert rounded.dtype == dtype
+        torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.02)
+        for by_rounded, by_exact in zip(gradients(rounded, inputs), gradients(exact, inputs), strict=True):
+            error = (by_rounded.float() - by_exact.float()).norm() / by_exact.float().norm()
+            assert error < 0.03
+
+
 def test_offsets_are_y_before_x(ops: ModuleType, rng: torch.Generator) -> None:
     x, weight = torch.rand(1, 1, 6, 6, generator=rng), torch.ones(1, 1, 1, 1)
     down = torch.zeros(1, 2, 6, 6)

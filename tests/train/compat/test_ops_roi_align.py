@@ -79,6 +79,18 @@ def test_gradient(ops: ModuleType, rng: torch.Generator, samples: int, aligned: 
     assert not torch.allclose(features.grad, wrong, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(ops: ModuleType, rng: torch.Generator, device: str, dtype: torch.dtype) -> None:
+    features = torch.rand(2, 3, 8, 10, generator=rng).to(device).requires_grad_()
+    rois = torch.tensor(ROIS).to(device)
+    exact = ops.roi_align(features, rois, 2, 0.5)
+    rounded = ops.roi_align(features.to(dtype), rois.to(dtype), 2, 0.5)
+    assert rounded.dtype == dtype
+    torch.testing.assert_close(rounded.float(), exact, atol=0.02, rtol=0)
+    by_exact = torch.autograd.grad(exact.sum(), features)
+    torch.testing.assert_close(torch.autograd.grad(rounded.sum(), features), by_exact, atol=0.02, rtol=0.02)
+
+
 def test_no_regions(ops: ModuleType) -> None:
     features = torch.rand(1, 2, 4, 4).requires_grad_()
     output = ops.RoIAlign(2)(features, torch.zeros(0, 5))

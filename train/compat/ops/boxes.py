@@ -18,15 +18,16 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     Args:
         boxes: (N, 4).
         scores: (N,).
-        iou_threshold: Compared in single precision, as mmcv does.
+        iou_threshold: Compared in single precision, whatever the boxes' own, as mmcv does.
         offset: 0 or 1.
 
     Returns:
         Indices of the kept boxes, best first; among equal scores, in the order given.
     """
+    boxes = boxes.float()
     # Far corners moved out by `offset` give the same widths, heights and overlaps with torchvision's offset of 0.
     grown = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
-    return torchvision.ops.nms(grown, scores, _single(iou_threshold))
+    return torchvision.ops.nms(grown, scores.float(), _single(iou_threshold))
 
 
 def softnms(

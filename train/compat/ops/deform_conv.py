@@ -13,6 +13,8 @@ added to the tensors given.
 import torch
 from torch import Tensor
 
+from train.compat.ops.precision import widen
+
 # mmcv's names in the order of torchvision's arguments.
 _V1 = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
 _V2 = ("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", "group", "deformable_group")
@@ -22,6 +24,7 @@ def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **settings: int
 ) -> None:
     """Write the v1 convolution into output."""
+    input, weight, offset = widen(input, weight, offset)
     mask, bias = _no_mask(input), _no_bias(weight)
     geometry = [settings[name] for name in _V1]
     output.copy_(torch.ops.torchvision.deform_conv2d(input, weight, offset, mask, bias, *geometry, False))
@@ -73,6 +76,7 @@ def modulated_deform_conv_forward(
 ) -> None:
     """Write the v2 convolution into output. Without a bias, `bias` is empty."""
     bias = bias if with_bias else _no_bias(weight)
+    input, weight, offset, mask, bias = widen(input, weight, offset, mask, bias)
     geometry = [settings[name] for name in _V2]
     output.copy_(torch.ops.torchvision.deform_conv2d(input, weight, offset, mask, bias, *geometry, True))
 
@@ -97,6 +101,7 @@ def modulated_deform_conv_backward(
 ) -> None:
     """Add the v2 gradients by input, weight, offset, mask and, where there is one, bias."""
     geometry = [settings[name] for name in _V2]
+    grad_output, input, weight, offset, mask = widen(grad_output, input, weight, offset, mask)
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad_output, input, weight, offset, mask, _no_bias(weight), *geometry, True
     )
@@ -110,6 +115,7 @@ def _v1_gradients(
     grad_output: Tensor, input: Tensor, weight: Tensor, offset: Tensor, settings: dict[str, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients by input, weight and offset."""
+    grad_output, input, weight, offset = widen(grad_output, input, weight, offset)
     geometry = [settings[name] for name in _V1]
     mask, bias = _no_mask(input), _no_bias(weight)
     return torch.ops.torchvision._deform_conv2d_backward(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from train.compat.ops.errors import UnsupportedOpError
+from train.compat.ops.precision import widen
 
 _AVERAGE = 1  # the number mmcv/ops/roi_align.py gives pool_mode='avg'
 
@@ -40,6 +41,7 @@ def roi_align_forward(
         UnsupportedOpError: For max pooling.
     """
     _check_average(pool_mode)
+    input, rois = widen(input, rois)
     output.copy_(
         torch.ops.torchvision.roi_align(
             input, rois, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
@@ -62,6 +64,7 @@ def roi_align_backward(
 ) -> None:
     """Add the gradient of `roi_align_forward` to grad_input, (N, C, H, W). Regions get no gradient, as in mmcv."""
     _check_average(pool_mode)
+    grad_output, rois = widen(grad_output, rois)
     grad_input.add_(
         torch.ops.torchvision._roi_align_backward(
             grad_output,

@@ -1,0 +1,120 @@
+# Slipway. `make demo` runs the main job, `make test` the tests; both set up what is missing. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+EXP ?= cls/resnet18_digits
+WORK ?= work
+DEVICE ?= auto
+SHAPE ?= dynamic
+
+PYTHON := .venv/bin/python
+UV := $(shell command -v uv || echo .uv/bin/uv)
+# EXP= names an experiment of configs/train, CONFIG= is the path of your own config.
+CHOSEN = $(or $(CONFIG),$(EXP))
+
+# One flag for each variable that is set.
+flag = $(if $($(1)),$(2) $(3))
+TRAIN_FLAGS = --work $(WORK) --device $(DEVICE) $(call flag,DATA,--data,$(DATA)) $(call flag,LOAD_FROM,--load-from,$(LOAD_FROM)) \
+  $(call flag,RESUME,--resume) $(call flag,FORCE,--force) $(call flag,SKIP_BAD,--skip-bad) $(call flag,TRUST,--trust-checkpoint) \
+  $(call flag,JSON,--json) $(call flag,OPTIONS,--cfg-options,$(OPTIONS))
+EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoint,$(CHECKPOINT)) $(call flag,DATA,--data,$(DATA)) \
+  $(call flag,FORCE,--force) $(call flag,SKIP_BAD,--skip-bad) $(call flag,TRUST,--trust-checkpoint) $(call flag,JSON,--json) \
+  $(call flag,OPTIONS,--cfg-options,$(OPTIONS))
+BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
+  $(call flag,FORCE,--force) $(call flag,JSON,--json)
+
+.PHONY: help experiments setup demo data-% train-% export-% verify bench infer test test-all test-gpu lint format requirements schema clean
+
+help: ## list the verbs and their variables
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@printf '\nvariables (defaults):\n'
+	@printf '  %s\n' \
+	  'EXP=$(EXP)     an experiment of configs/train; `make experiments` lists them' \
+	  'CONFIG=path.py              your own MMEngine config instead' \
+	  'DATA=dir                    your own images instead of the source'"'"'s own (train; export with CHECKPOINT)' \
+	  'LOAD_FROM=x.pth             fine-tune from a checkpoint (train)' \
+	  'CHECKPOINT=x.pth            a checkpoint trained elsewhere (export)' \
+	  'SHAPE=$(SHAPE)               static | batch | dynamic (export)' \
+	  'DEVICE=$(DEVICE)                 cpu | cuda | auto' \
+	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
+	  'BENCH=file.yaml             what to measure (configs/bench)' \
+	  'BUNDLE=dir IMAGES=paths     what to predict with, and on (infer)' \
+	  'WORK=$(WORK)                   where data, experiments and results lie' \
+	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
+
+setup: .venv/ready ## make .venv (every other verb does so when it is missing)
+
+.venv/ready: requirements/dev.txt deploy/runtime/pyproject.toml $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
+	@echo "setting up .venv (about 5 GB: torch brings its CUDA libraries)" >&2
+	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' .venv
+	@$(UV) pip sync --quiet --python $(PYTHON) --require-hashes --only-binary :all: requirements/dev.txt
+	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable deploy/runtime
+	@touch $@
+
+.uv/bin/uv: requirements/uv.txt
+	@echo "fetching uv" >&2
+	@python3 -m venv .uv || { rm -rf .uv; echo "error: python3 has no venv; install it (Debian: apt-get install python3-venv) or uv" >&2; exit 4; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/uv.txt
+	@touch $@
+
+demo: .venv/ready ## the main job on the embedded data set: train, export, verify, measure
+	@$(PYTHON) -m train cls/resnet18_digits --work $(WORK) --device $(DEVICE)
+	@$(PYTHON) -m deploy export cls/resnet18_digits --work $(WORK)
+	@$(PYTHON) -m benchmarks run cls/resnet18_digits --work $(WORK) --config configs/bench/quick.yaml
+	@echo "next: make infer BUNDLE=$(WORK)/cls/resnet18_digits/bundle IMAGES=$(WORK)/data/digits/val/7"
+
+experiments: .venv/ready ## list the experiments
+	@$(PYTHON) -m train --list
+
+data-%: .venv/ready ## prepare a data source: data-digits, data-imagefolder DATA=…
+	@$(PYTHON) -m train.data $* --out $(WORK)/data/$* $(call flag,DATA,--from,$(DATA)) $(call flag,SKIP_BAD,--skip-bad)
+
+train-%: .venv/ready ## images → checkpoint: train-cls EXP=… [DATA= LOAD_FROM= OPTIONS= RESUME=1]
+	@$(PYTHON) -m train $(CHOSEN) $(TRAIN_FLAGS)
+
+export-%: .venv/ready ## checkpoint → verified bundle: export-cls EXP=… [SHAPE= CHECKPOINT= DATA=]
+	@$(PYTHON) -m deploy export $(CHOSEN) $(EXPORT_FLAGS)
+
+verify: .venv/ready ## compare a bundle once more with its model: EXP=…
+	@$(PYTHON) -m deploy verify $(CHOSEN) --work $(WORK) $(call flag,JSON,--json)
+
+bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
+	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
+
+infer: .venv/ready ## predict: BUNDLE=… IMAGES=… [JSON=1]
+	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(EXP)/bundle) $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
+	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,JSON,--json)
+
+test: .venv/ready ## the tests
+	@$(PYTHON) -m pytest -m 'not slow and not gpu' $(ARGS)
+
+test-all: .venv/ready ## the tests, slow ones too
+	@$(PYTHON) -m pytest -m 'not gpu' $(ARGS)
+
+test-gpu: .venv/ready ## the tests that need an NVIDIA GPU
+	@$(PYTHON) -m pytest -m gpu $(ARGS)
+
+lint: .venv/ready ## ruff and the type checker
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: .venv/ready ## let ruff mend what it can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+schema: .venv/ready ## write docs/manifest.schema.json
+	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
+
+requirements: ## compile requirements/*.in anew, with hashes
+	@cd requirements && for set in dev deploy train; do \
+	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	    --override overrides.in $$([ $$set = dev ] || echo --constraint dev.txt) $$set.in -o $$set.txt; done; \
+	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.10 --generate-hashes --only-binary :all: runtime.in -o runtime.txt; \
+	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.9 --generate-hashes --only-binary :all: uv.in -o uv.txt
+
+clean: ## remove caches; data, work and .venv stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './.uv/*' -prune -exec rm -rf {} +

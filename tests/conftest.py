@@ -1,0 +1,63 @@
+"""Fixtures of every room: the real data, and one small experiment taken through training and export once a session."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "tests" / "configs" / "cls" / "tiny_digits.py"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images and pretrained weights that SLIPWAY_DATA names; tests that need it skip without."""
+    named = os.environ.get("SLIPWAY_DATA")
+    if not named:
+        pytest.skip("SLIPWAY_DATA names no folder of real images and weights")
+    folder = Path(named).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"SLIPWAY_DATA={named} is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_module() -> Run:
+    """Run `python -m MODULE ARGS…` from the checkout, as a user does."""
+
+    def run(module: str, *arguments: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command: Sequence[str] = [sys.executable, "-m", module, *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500, env={**os.environ, **(env or {})})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `work` folder shared by the session's tests."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def trained(work: Path):  # noqa: ANN201
+    """The tiny experiment, trained in this process."""
+    from train import runner
+
+    experiment, _, new = runner.train(runner.Request(str(TINY), work=work, device="cpu"))
+    assert new
+    return experiment
+
+
+@pytest.fixture(scope="session")
+def digits_experiment(trained):  # noqa: ANN001, ANN201
+    """The tiny experiment, trained and exported with dynamic shapes."""
+    from deploy import export
+
+    exported = export.export(trained)
+    assert exported.new
+    return trained

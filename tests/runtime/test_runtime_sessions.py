@@ -1,0 +1,185 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from slipway_runtime import manifest as m
+from slipway_runtime import open_session
+from slipway_runtime.errors import BundleError, SessionError, UsageError
+
+
+def batch(n: int = 2, height: int = 8, width: int = 8) -> dict[str, np.ndarray]:
+    return {"image": np.random.default_rng(0).standard_normal((n, 3, height, width)).astype(np.float32)}
+
+
+def test_inputs_and_outputs_are_the_graphs(bundle: Path) -> None:
+    session = open_session(bundle)
+    manifest = m.read(bundle)
+    assert (session.name, session.device) == ("onnxruntime", "cpu")
+    assert session.inputs == manifest.inputs
+    assert session.outputs == manifest.outputs
+    assert m.METADATA_KEY in session.metadata
+
+
+def test_run_computes_the_graph(bundle: Path) -> None:
+    feeds = batch()
+    found = open_session(bundle, threads=1).run(feeds)["scores"]
+    weight = onnx.numpy_helper.to_array(onnx.load(bundle / m.GRAPH_NAME).graph.initializer[0])
+    powers = np.exp(feeds["image"].mean(axis=(2, 3)) @ weight)
+    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_bind_gives_a_call_that_can_be_repeated(bundle: Path) -> None:
+    session = open_session(bundle)
+    run = session.bind(batch())
+    assert run() is None
+    run()
+
+
+def test_threads_reach_onnxruntime(bundle: Path) -> None:
+    options = open_session(bundle, threads=3)._session.get_session_options()  # type: ignore[attr-defined]
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, r"expected inputs \['image'\], got \[\]"),
+        ({**batch(), "more": np.zeros(1)}, "expected inputs"),
+        ({"image": batch()["image"].astype(np.float64)}, "is float64, expected float32"),
+        ({"image": batch()["image"][0]}, "has shape"),
+        ({"image": batch()["image"][:, :2]}, "has shape"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(bundle: Path, feeds: dict[str, np.ndarray], message: str) -> None:
+    session = open_session(bundle)
+    for call in (session.run, session.bind):
+        with pytest.raises(SessionError, match=message):
+            call(feeds)
+
+
+def test_an_input_that_the_graph_refuses_is_one_line(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    session = open_session(bundle)
+    empty = batch(1, 0, 0)
+    for call in (session.run, lambda feeds: session.bind(feeds)()):
+        with pytest.raises(SessionError, match="the graph failed on this input") as error:
+            call(empty)
+        assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fixed_size_is_named_with_the_way_out(bundle: Path, make_bundle: Callable[..., Path]) -> None:
+    fixed = make_bundle("fixed", shape=(1, 3, 8, 8))
+    session = open_session(fixed)
+    session.run(batch(1))
+    with pytest.raises(SessionError, match="SHAPE=dynamic"):
+        session.run(batch(2))
+    with pytest.raises(SessionError, match="has shape") as error:
+        open_session(bundle).run({"image": batch()["image"][:, :1]})
+    assert "SHAPE=dynamic" not in str(error.value)
+
+
+def test_dimensions_of_one_name_must_agree(make_bundle: Callable[..., Path]) -> None:
+    square = open_session(make_bundle("square", shape=("batch", 3, "side", "side")))
+    square.run(batch(1, 5, 5))
+    with pytest.raises(SessionError, match="has shape"):
+        square.run(batch(1, 5, 6))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_cut_off_graph_is_refused_in_one_line(bundle: Path, kept: float, capfd: pytest.CaptureFixture[str]) -> None:
+    graph = bundle / m.GRAPH_NAME
+    content = graph.read_bytes()
+    graph.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(BundleError, match="not a usable ONNX file") as error:
+        open_session(graph)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_operator_that_does_not_exist_is_refused(bundle: Path) -> None:
+    graph = bundle / m.GRAPH_NAME
+    graph.write_bytes(graph.read_bytes().replace(b"Softmax", b"Saftmax"))
+    with pytest.raises(BundleError, match="Saftmax"):
+        open_session(graph)
+
+
+def test_a_type_that_the_manifest_cannot_name_is_refused(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "double",
+        [value("x", onnx.TensorProto.DOUBLE, (1,))],
+        [value("y", onnx.TensorProto.DOUBLE, (1,))],
+    )
+    path = tmp_path / "double.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+    with pytest.raises(BundleError, match=r"'x' is a tensor\(double\)"):
+        open_session(path)
+
+
+def test_dimensions_without_a_name_are_not_one_another(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "unnamed",
+        [value("x", onnx.TensorProto.FLOAT, (None, None))],
+        [value("y", onnx.TensorProto.FLOAT, (None, None))],
+    )
+    path = tmp_path / "unnamed.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+    session = open_session(path)
+    assert session.inputs[0].shape == ("x.0", "x.1")
+    assert session.run({"x": np.ones((2, 3), np.float32)})["y"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "absolute"])
+def test_external_data_outside_the_folder_is_refused(bundle: Path, location: str) -> None:
+    model = onnx.load(bundle / m.GRAPH_NAME)
+    weight = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    outside = bundle.parent / "secret.bin"
+    for file in (outside, bundle / "model.onnx.data"):
+        file.write_bytes(weight.tobytes())
+
+    def save_with(target: str) -> Path:
+        tensor = onnx.numpy_helper.from_array(weight, "weight")
+        onnx.external_data_helper.set_external_data(tensor, target, 0, weight.nbytes)
+        tensor.ClearField("raw_data")
+        model.graph.initializer[0].CopyFrom(tensor)
+        path = bundle / "external.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    open_session(save_with("model.onnx.data"))  # beside the graph, it loads
+    with pytest.raises(BundleError, match="not a usable ONNX file"):
+        open_session(save_with(str(outside) if location == "absolute" else location))
+
+
+def test_a_device_that_is_not_there_is_an_error(bundle: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDAExecutionProvider")
+    with pytest.raises(SessionError, match=r"CUDAExecutionProvider, .* has .*CPUExecutionProvider") as error:
+        open_session(bundle, device="cuda")
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.gpu
+def test_cuda_gives_what_the_cpu_gives(bundle: Path) -> None:
+    session = open_session(bundle, device="cuda")
+    feeds = batch()
+    np.testing.assert_allclose(session.run(feeds)["scores"], open_session(bundle).run(feeds)["scores"], rtol=1e-5)
+    session.bind(feeds)()
+
+
+def test_wrong_arguments(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown device 'tpu'"):
+        open_session(bundle, device="tpu")
+    with pytest.raises(UsageError, match="threads: expected 1 or more, got 0"):
+        open_session(bundle, threads=0)
+    with pytest.raises(BundleError, match=r"nowhere\.onnx: no such file"):
+        open_session(tmp_path / "nowhere.onnx")
+    with pytest.raises(BundleError, match=r"no engine opens '\.json' files; known: \.onnx"):
+        open_session(bundle / m.FILE_NAME)
