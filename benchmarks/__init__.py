@@ -1,1 +1,1 @@
-"""Room 3: bundles → numbers → report. `python -m benchmarks run`: speed and accuracy of one artifact, at one boundary."""
+"""Room 3: bundles → numbers → report. `python -m benchmarks run`: speed and accuracy of one artifact."""

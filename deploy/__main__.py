@@ -1,4 +1,4 @@
-"""`python -m deploy export EXP`: checkpoint → verified ONNX bundle. `python -m deploy verify EXP`: compare once more."""
+"""`python -m deploy export EXP`: checkpoint → verified ONNX bundle; `… verify EXP` compares it once more."""
 
 import argparse
 import contextlib
@@ -16,26 +16,41 @@ examples:
   python -m deploy verify cls/resnet18_digits
 
 A bundle is written only when its numbers are the unpatched model's.
-exit codes: 0 ok · 2 usage or config · 3 bad data, checkpoint or model file · 4 environment · 5 numbers that do not agree
+exit codes: 0 ok · 2 usage or config · 3 bad data, checkpoint or model file · 4 environment · 5 numbers disagree
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this room."""
     made = argparse.ArgumentParser(
-        prog="python -m deploy", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m deploy",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("experiment", metavar="EXP", help="an experiment's name, or the path of its config")
-    common.add_argument("--work", type=Path, default=Path("work"), metavar="DIR", help="where experiments lie (default: work)")
+    common.add_argument(
+        "--work", type=Path, default=Path("work"), metavar="DIR", help="where experiments lie (default: work)"
+    )
     common.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     verb = verbs.add_parser("export", parents=[common], help="checkpoint → verified ONNX bundle")
-    verb.add_argument("--shape", default="dynamic", help="static, batch or dynamic (default), or the path of an MMDeploy config")
-    verb.add_argument("--checkpoint", type=Path, metavar="PTH", help="a checkpoint trained elsewhere, for this experiment's config")
+    verb.add_argument(
+        "--shape", default="dynamic", help="static, batch or dynamic (default), or the path of an MMDeploy config"
+    )
+    verb.add_argument(
+        "--checkpoint", type=Path, metavar="PTH", help="a checkpoint trained elsewhere, for this experiment's config"
+    )
     verb.add_argument("--data", type=Path, metavar="DIR", help="images to verify on, with --checkpoint")
-    verb.add_argument("--trust-checkpoint", action="store_true", help="load a checkpoint that holds more than tensors; it can run code")
-    verb.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --checkpoint")
+    verb.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="load a checkpoint that holds more than tensors; it can run code",
+    )
+    verb.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --checkpoint"
+    )
     verb.add_argument("--skip-bad", action="store_true", help="leave unreadable images out instead of refusing the set")
     verb.add_argument("--force", action="store_true", help="export though the bundle is current")
     verbs.add_parser("verify", parents=[common], help="compare a bundle once more with the model it came from")

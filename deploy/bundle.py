@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnx
 from mmengine.config import Config
-from slipway_runtime.manifest import FILE_NAME, METADATA_KEY, Manifest, Origin, Step
 
 from deploy import graph, pipeline, tasks
+from slipway_runtime.manifest import FILE_NAME, METADATA_KEY, Manifest, Origin, Step
 from train.experiment import Record, tools
 from train.files import sha256
 
@@ -41,7 +41,10 @@ def manifest(config: Config, record: Record, model: onnx.ModelProto) -> Manifest
         ),
         tools={
             **tools(),
-            **{name: metadata.version(name) for name in ("mmdeploy", "onnx", "onnxslim", "onnxruntime", "opencv-python-headless")},
+            **{
+                name: metadata.version(name)
+                for name in ("mmdeploy", "onnx", "onnxslim", "onnxruntime", "opencv-python-headless")
+            },
         },
     )
 

@@ -22,7 +22,8 @@ def _declare_scopes() -> None:
     """Give MMDeploy's registries a child for each OpenMMLab scope.
 
     MMDeploy builds its task processors from registries of its own while the default scope is the model's package.
-    MMEngine then looks for that package's branch of the registry, finds none, warns and falls back. The branches exist once declared; lookups go through them to MMDeploy's own entries.
+    MMEngine then looks for that package's branch of the registry, finds none, warns and falls back. The branches exist
+    once declared; lookups go through them to MMDeploy's own entries.
     """
     from mmdeploy.codebase.base.mmcodebase import CODEBASE
     from mmengine.registry import Registry
@@ -57,7 +58,9 @@ def torchscript_exporter() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # torch says at each call that this exporter is the old one. It is the one meant here.
-            warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning)
+            warnings.filterwarnings(
+                "ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning
+            )
             # What tracing froze is found by numbers: parity at three sizes or more, not by a line for every assert.
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             yield

@@ -55,7 +55,14 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
     record = experiment.read()
     deploy_config = read_deploy_config(shape)
     fingerprint = sha256_json(
-        [VERSION, record.checkpoint_sha256, record.config_sha256, record.data["fingerprint"], deploy_config.to_dict(), tools()]
+        [
+            VERSION,
+            record.checkpoint_sha256,
+            record.config_sha256,
+            record.data["fingerprint"],
+            deploy_config.to_dict(),
+            tools(),
+        ]
     )
     if not force and (known := _current(experiment.bundle, fingerprint)):
         return Exported(experiment.bundle, known, new=False)
@@ -111,7 +118,9 @@ def validation_images(record: Record, count: int = parity.MIN_IMAGES) -> list[Pa
     """Validation images to verify on, spread over the set; training images fill up a small one."""
     root = Path(record.data["root"])
     if not (root / "val.txt").is_file():
-        raise InputError(f"{root}: the data set that the model was trained on is gone; prepare it again with `make train-…`")
+        raise InputError(
+            f"{root}: the data set that the model was trained on is gone; prepare it again with `make train-…`"
+        )
     paths = [path for path, _ in data.read_split(root, "val")]
     step = max(1, len(paths) // count)
     chosen = paths[::step][:count]
@@ -178,7 +187,9 @@ def complete(deploy_config: Config, task: Any, sample: torch.Tensor) -> None:
         settings.input_shape = [sample.shape[2], sample.shape[1]]
     deploy_config.codebase_config = dict(task.CODEBASE)
     if settings.get("opset_version", 0) < graph.MIN_OPSET:
-        raise UsageError(f"onnx_config.opset_version {settings.get('opset_version')}: at least {graph.MIN_OPSET} is needed")
+        raise UsageError(
+            f"onnx_config.opset_version {settings.get('opset_version')}: at least {graph.MIN_OPSET} is needed"
+        )
 
 
 def _current(folder: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -207,7 +218,9 @@ def reverify(experiment: Experiment) -> parity.Parity:
     described = manifest.read(experiment.bundle)
     manifest.check_files(experiment.bundle, described)
     if described.origin.checkpoint_sha256 != record.checkpoint_sha256:
-        raise VerificationError(f"{experiment.bundle}: made from another checkpoint than {experiment.checkpoint}; export again")
+        raise VerificationError(
+            f"{experiment.bundle}: made from another checkpoint than {experiment.checkpoint}; export again"
+        )
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
     graph.check(onnx.load(experiment.bundle / bundle.GRAPH))

@@ -9,8 +9,8 @@ import onnxruntime
 import onnxslim
 from numpy.typing import NDArray
 from onnx import ModelProto
-from slipway_runtime.manifest import TensorSpec
 
+from slipway_runtime.manifest import TensorSpec
 from train.errors import VerificationError
 
 MIN_OPSET = 17
@@ -24,14 +24,20 @@ def check(model: ModelProto) -> None:
     Raises:
         VerificationError: an operator outside `ai.onnx` (by node name), an older opset, a newer IR, an invalid graph.
     """
-    strangers = [f"{node.domain}::{node.op_type} ({node.name})" for node in _nodes(model.graph) if node.domain not in ("", "ai.onnx")]
+    strangers = [
+        f"{node.domain}::{node.op_type} ({node.name})"
+        for node in _nodes(model.graph)
+        if node.domain not in ("", "ai.onnx")
+    ]
     if strangers:
         raise VerificationError(
             f"the graph holds operators outside ai.onnx: {', '.join(strangers[:5])}; each needs a rewrite in deploy/rewrites"
         )
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < MIN_OPSET:
-        raise VerificationError(f"the graph has opset {opset}, at least {MIN_OPSET} is needed; set onnx_config.opset_version")
+        raise VerificationError(
+            f"the graph has opset {opset}, at least {MIN_OPSET} is needed; set onnx_config.opset_version"
+        )
     if model.ir_version > MAX_IR:
         raise VerificationError(f"the graph has IR version {model.ir_version}, at most {MAX_IR} is read everywhere")
     try:
@@ -52,9 +58,7 @@ def simplify(model: ModelProto, feeds: list[Mapping[str, NDArray]]) -> tuple[Mod
     Returns:
         The simplified graph, shapes inferred, and True; or the original, shapes inferred, and False where outputs differ.
     """
-    smaller = onnx.shape_inference.infer_shapes(
-        onnxslim.slim(model, skip_fusion_patterns=_fusions()), strict_mode=True
-    )
+    smaller = onnx.shape_inference.infer_shapes(onnxslim.slim(model, skip_fusion_patterns=_fusions()), strict_mode=True)
     same = all(
         np.array_equal(before, after, equal_nan=True)
         for feed in feeds

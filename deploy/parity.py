@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from slipway_runtime import Model
 
 from deploy.reference import Reference
+from slipway_runtime import Model
 from train.errors import InputError, VerificationError
 
 RTOL = 1e-3
@@ -68,7 +68,10 @@ class Output:
     def passed(self) -> bool:
         """Whether the promise holds; nothing compared is a failure."""
         return (
-            self.fault is None and self.rows > 0 and self.max_excess <= 1.0 and self.argmax_agreement >= ARGMAX_AGREEMENT
+            self.fault is None
+            and self.rows > 0
+            and self.max_excess <= 1.0
+            and self.argmax_agreement >= ARGMAX_AGREEMENT
         )
 
 
@@ -118,10 +121,15 @@ class Parity:
             if not output.passed:
                 reasons.append(
                     f"output '{name}': "
-                    + (output.fault or f"max |Δ| {output.max_abs:.3g}, {output.max_excess:.3g} × the tolerance, "
-                       f"arg max equal in {output.agreeing} of {output.rows}")
+                    + (
+                        output.fault
+                        or f"max |Δ| {output.max_abs:.3g}, {output.max_excess:.3g} × the tolerance, "
+                        f"arg max equal in {output.agreeing} of {output.rows}"
+                    )
                 )
-        raise VerificationError(f"the graph does not compute what the model does: {'; '.join(reasons)}; no bundle was written")
+        raise VerificationError(
+            f"the graph does not compute what the model does: {'; '.join(reasons)}; no bundle was written"
+        )
 
 
 def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parity:
@@ -135,10 +143,16 @@ def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parit
     parity = Parity(images=len(images))
     wanted_inputs = [tensor.numpy() for tensor in reference.load_images(list(images))]
     inputs = [model.preprocess(path) for path in images]
-    parity.preprocess_identical = sum(np.array_equal(ours, theirs) for ours, theirs in zip(inputs, wanted_inputs, strict=True))
+    parity.preprocess_identical = sum(
+        np.array_equal(ours, theirs) for ours, theirs in zip(inputs, wanted_inputs, strict=True)
+    )
     if parity.preprocess_identical < len(images):
-        first = next(str(path) for path, a, b in zip(images, inputs, wanted_inputs, strict=True) if not np.array_equal(a, b))
-        parity.faults.append(f"{len(images) - parity.preprocess_identical} images are prepared otherwise than by the test pipeline, first {first}")
+        first = next(
+            str(path) for path, a, b in zip(images, inputs, wanted_inputs, strict=True) if not np.array_equal(a, b)
+        )
+        parity.faults.append(
+            f"{len(images) - parity.preprocess_identical} images are prepared otherwise than by the test pipeline, first {first}"
+        )
 
     for batch in _batches(model, wanted_inputs):
         size = list(batch.shape[2:])
@@ -146,7 +160,9 @@ def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parit
             parity.sizes.append(size)
         _compare_batch(model, reference, batch, parity)
     if _dynamic_size(model) and len(parity.sizes) < MIN_SIZES:
-        parity.faults.append(f"compared at {len(parity.sizes)} sizes, at least {MIN_SIZES} are needed for a dynamic graph")
+        parity.faults.append(
+            f"compared at {len(parity.sizes)} sizes, at least {MIN_SIZES} are needed for a dynamic graph"
+        )
     return parity
 
 
@@ -181,7 +197,9 @@ def _batches(model: Model, inputs: list[NDArray]) -> Iterator[NDArray]:
     if _dynamic_size(model):
         for height, width in _other_sizes(*inputs[0].shape[1:]):
             chosen = inputs[: lengths[0]]
-            yield np.stack([cv2.resize(image.transpose(1, 2, 0), (width, height)).transpose(2, 0, 1) for image in chosen])
+            yield np.stack(
+                [cv2.resize(image.transpose(1, 2, 0), (width, height)).transpose(2, 0, 1) for image in chosen]
+            )
 
 
 def _by_size(images: list[NDArray]) -> Iterator[NDArray]:

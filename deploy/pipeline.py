@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from slipway_runtime.manifest import CenterCrop, Decode, Normalize, Pad, Resize, ResizeEdge, Step
 
+from slipway_runtime.manifest import CenterCrop, Decode, Normalize, Pad, Resize, ResizeEdge, Step
 from train import config as configs
 from train.errors import UsageError
 
@@ -54,7 +54,9 @@ def _resize(transform: Transform) -> Step:
 def _resize_edge(transform: Transform) -> Step:
     _only(transform, backend="cv2")
     return ResizeEdge(
-        size=transform["scale"], edge=transform.get("edge", "short"), interpolation=transform.get("interpolation", "bilinear")
+        size=transform["scale"],
+        edge=transform.get("edge", "short"),
+        interpolation=transform.get("interpolation", "bilinear"),
     )
 
 
@@ -81,11 +83,13 @@ def _pad(transform: Transform) -> Step:
 def _preprocessor(preprocessor: Transform) -> list[Step]:
     """mmpretrain's `ClsDataPreprocessor`: channels reversed, then (x − mean) / std, then padding."""
     if preprocessor.get("pad_size_divisor", 1) > 1:
-        raise UsageError("data_preprocessor.pad_size_divisor > 1 has no counterpart in the runtimes yet; use a Pad transform")
+        raise UsageError(
+            "data_preprocessor.pad_size_divisor > 1 has no counterpart in the runtimes yet; use a Pad transform"
+        )
     reverse = preprocessor.get("to_rgb", False) or preprocessor.get("bgr_to_rgb", False)
-    mean, std = preprocessor.get("mean"), preprocessor.get("std")
-    if mean is None:
-        mean, std = [0.0] * 3, [1.0] * 3  # (x − 0) / 1 leaves a float32 as it is
+    # Without a mean nothing is normalised, and (x − 0) / 1 leaves a float32 as it is.
+    plain = preprocessor.get("mean") is None
+    mean, std = ([0.0] * 3, [1.0] * 3) if plain else (preprocessor["mean"], preprocessor["std"])
     return [Normalize(mean=tuple(mean), std=tuple(std), reverse_channels=bool(reverse))]
 
 

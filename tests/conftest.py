@@ -30,9 +30,13 @@ def real_data() -> Path:
 def run_module() -> Run:
     """Run `python -m MODULE ARGS…` from the checkout, as a user does."""
 
-    def run(module: str, *arguments: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        module: str, *arguments: object, cwd: Path = ROOT, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         command: Sequence[str] = [sys.executable, "-m", module, *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500, env={**os.environ, **(env or {})})
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=500, env={**os.environ, **(env or {})}
+        )
 
     return run
 
@@ -44,7 +48,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(work: Path):  # noqa: ANN201
+def trained(work: Path):
     """The tiny experiment, trained in this process."""
     from train import runner
 
@@ -54,7 +58,7 @@ def trained(work: Path):  # noqa: ANN201
 
 
 @pytest.fixture(scope="session")
-def digits_experiment(trained):  # noqa: ANN001, ANN201
+def digits_experiment(trained):
     """The tiny experiment, trained and exported with dynamic shapes."""
     from deploy import export
 

@@ -24,17 +24,29 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m train", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("experiment", metavar="CONFIG", nargs="?", help="an experiment's name, or the path of an MMEngine config")
+    made.add_argument(
+        "experiment", metavar="CONFIG", nargs="?", help="an experiment's name, or the path of an MMEngine config"
+    )
     made.add_argument("--list", action="store_true", help="list the experiments and stop")
     made.add_argument("--data", type=Path, metavar="DIR", help="images to use instead of the source's own")
     made.add_argument("--load-from", type=Path, metavar="PTH", help="fine-tune from this checkpoint")
-    made.add_argument("--work", type=Path, default=Path("work"), metavar="DIR", help="where experiments lie (default: work)")
-    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where there is one")
+    made.add_argument(
+        "--work", type=Path, default=Path("work"), metavar="DIR", help="where experiments lie (default: work)"
+    )
+    made.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where there is one"
+    )
     made.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of an interrupted run")
     made.add_argument("--force", action="store_true", help="train again though nothing changed")
     made.add_argument("--skip-bad", action="store_true", help="leave unreadable images out instead of refusing the set")
-    made.add_argument("--trust-checkpoint", action="store_true", help="load a checkpoint that holds more than tensors; it can run code")
-    made.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys")
+    made.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="load a checkpoint that holds more than tensors; it can run code",
+    )
+    made.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys"
+    )
     made.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     return made
 
@@ -70,10 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     metrics = ", ".join(f"{name} {value:.2f}" for name, value in record.metrics.items())
     return cli.finish(
-        {"experiment": experiment.name, "trained": trained, "checkpoint": str(experiment.checkpoint), "metrics": record.metrics},
+        {
+            "experiment": experiment.name,
+            "trained": trained,
+            "checkpoint": str(experiment.checkpoint),
+            "metrics": record.metrics,
+        },
         as_json=arguments.json,
         lines=[f"{'trained' if trained else 'current'}: {experiment.checkpoint} ({metrics})"],
-        next_command=f"make export-{experiment.name.split('/')[0]} EXP={experiment.name}" if "/" in experiment.name else None,
+        next_command=f"make export-{experiment.name.split('/')[0]} EXP={experiment.name}"
+        if "/" in experiment.name
+        else None,
     )
 
 

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from numpy._core import multiarray
 
 from train.errors import InputError
 from train.files import write_atomic
@@ -36,8 +37,8 @@ _MMENGINE_CLASSES = (
     np.dtypes.Float64DType,
     np.dtypes.Int64DType,
     # numpy pickles arrays and scalars through these two functions; both only build values.
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
+    multiarray._reconstruct,
+    multiarray.scalar,
 )
 
 
@@ -144,10 +145,14 @@ def load_into(model: torch.nn.Module, path: Path, *, trust: bool = False) -> Non
         if keys:
             problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})")
     if problems:
-        raise InputError(f"{path}: does not fit the model: {'; '.join(problems)}; check that the config is this checkpoint's")
+        raise InputError(
+            f"{path}: does not fit the model: {'; '.join(problems)}; check that the config is this checkpoint's"
+        )
     bad = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
-        raise InputError(f"{path}: weights are not finite: {', '.join(bad[:3])}; training diverged, use an earlier checkpoint")
+        raise InputError(
+            f"{path}: weights are not finite: {', '.join(bad[:3])}; training diverged, use an earlier checkpoint"
+        )
     model.load_state_dict(state)
 
 

@@ -62,7 +62,9 @@ def read(path: Path, options: Sequence[str] = ()) -> Config:
     _share_overridden(config, overrides)
     missing = [key for key in ("model", "default_scope", "test_dataloader") if key not in config]
     if missing:
-        raise UsageError(f"{path}: no {' and no '.join(missing)}; expected an OpenMMLab config of mmpretrain, mmdet or mmseg")
+        raise UsageError(
+            f"{path}: no {' and no '.join(missing)}; expected an OpenMMLab config of mmpretrain, mmdet or mmseg"
+        )
     return config
 
 
@@ -153,7 +155,9 @@ def class_names(config: Config, prepared: Sequence[str]) -> tuple[str, ...]:
     with DATASETS.switch_scope_and_registry(None) as scoped:
         declared = (getattr(scoped.get(dataset.type), "METAINFO", None) or {}).get("classes", prepared)
     if len(prepared) > len(declared):
-        raise UsageError(f"the data has {len(prepared)} classes, the config's data set '{dataset.type}' has {len(declared)}")
+        raise UsageError(
+            f"the data has {len(prepared)} classes, the config's data set '{dataset.type}' has {len(declared)}"
+        )
     return tuple(declared)
 
 
@@ -202,7 +206,7 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
 def _check_override(config: Config, key: str) -> None:
     """An override must name a key that exists, or one that the class named there takes."""
     node: Any = config._cfg_dict
-    walked = []
+    walked: list[str] = []
     for part in key.split("."):
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):

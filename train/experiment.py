@@ -86,7 +86,9 @@ class Experiment:
         path = self.train / "record.json"
         if not path.is_file():
             verb = f"train-{self.name.split('/')[0]}" if "/" in self.name else "train-cls"
-            raise UsageError(f"{self.root}: nothing trained yet; make {verb} EXP={self.name} first, or bring CHECKPOINT=")
+            raise UsageError(
+                f"{self.root}: nothing trained yet; make {verb} EXP={self.name} first, or bring CHECKPOINT="
+            )
         try:
             record = Record(**json.loads(path.read_text()))
         except (ValueError, TypeError) as error:

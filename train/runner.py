@@ -120,7 +120,9 @@ def train(request: Request) -> tuple[Experiment, Record, bool]:
     if not request.force and (record := experiment.current(planned.fingerprint)):
         return experiment, record, False
     if not (Path(planned.data["root"]) / "train.txt").is_file():
-        raise InputError(f"{planned.data['root']}: no training images; this data set can only be exported and measured on")
+        raise InputError(
+            f"{planned.data['root']}: no training images; this data set can only be exported and measured on"
+        )
 
     started = time.monotonic()
     configs.activate(planned.config, planned.file)
@@ -211,7 +213,9 @@ def _choose_device(device: str) -> None:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise BackendError("DEVICE=cuda: torch finds no CUDA device here; check the driver (nvidia-smi), or use DEVICE=cpu")
+        raise BackendError(
+            "DEVICE=cuda: torch finds no CUDA device here; check the driver (nvidia-smi), or use DEVICE=cpu"
+        )
 
 
 def _build(planned: Plan, request: Request) -> Any:

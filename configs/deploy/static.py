@@ -1,2 +1,2 @@
 # One image of the test pipeline's own size: every shape in the graph is a constant.
-_base_ = ['./_base_.py']
+_base_ = ["./_base_.py"]

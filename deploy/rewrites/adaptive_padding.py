@@ -5,6 +5,8 @@ same whole-number arithmetic is done on the traced size, so that it stays in the
 Source: mmcv/cnn/bricks/conv2d_adaptive_padding.py.
 """
 
+from typing import Any
+
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmdeploy.core import FUNCTION_REWRITER
 from torch import Tensor, nn
@@ -24,12 +26,11 @@ def applies(model: nn.Module) -> int:
 def conv2d_adaptive_padding__forward(self: Conv2dAdaptivePadding, x: Tensor) -> Tensor:
     """Pad so that the output has ceil(size / stride) pixels, then convolve."""
     ran(__name__)
-    pads: list[Tensor] = []
+    pads: list[Any] = []  # 0-d tensors while tracing
     for axis in (1, 0):  # F.pad takes the last axis first
         size = x.shape[2 + axis]
         stride = self.stride[axis]
         reach = (self.weight.shape[2 + axis] - 1) * self.dilation[axis] + 1
-        # Under tracing a size is a 0-d tensor: floor division and clamp are recorded.
         total = (((size + stride - 1) // stride - 1) * stride + reach - size).clamp(min=0)
         pads += [total // 2, total - total // 2]
     return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mmengine.config import Config
-from slipway_runtime.manifest import Postprocess
 from torch import Tensor
 
+from slipway_runtime.manifest import Postprocess
 from train.errors import UsageError
 
 

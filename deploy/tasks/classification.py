@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from slipway_runtime.manifest import ClassificationOutput
 from torch import Tensor
 
+from slipway_runtime.manifest import ClassificationOutput
 from train.errors import UsageError
 
 SCOPE = "mmpretrain"

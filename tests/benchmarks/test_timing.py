@@ -81,7 +81,14 @@ class Simulated:
 
 
 SETTINGS = TimerSettings(
-    seconds=0.1, min_calls=10, max_calls=50, window_ms=10, window_calls=2, settled_windows=3, tolerance=0.1, max_windows=6
+    seconds=0.1,
+    min_calls=10,
+    max_calls=50,
+    window_ms=10,
+    window_calls=2,
+    settled_windows=3,
+    tolerance=0.1,
+    max_windows=6,
 )
 
 

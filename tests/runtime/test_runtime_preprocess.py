@@ -99,16 +99,10 @@ def test_normalize_and_pad_as_the_data_preprocessor(size: tuple[int, int], rever
 
 def imagenet(image: Any, size: int = 224) -> tuple[np.ndarray, np.ndarray]:
     """The ImageNet test pipeline, ours and OpenMMLab's."""
-    steps: list[m.Step] = [
-        m.Decode(),
-        m.ResizeEdge(size=256, edge="short"),
-        m.CenterCrop(width=size, height=size),
-        IMAGENET,
-    ]
+    resize, crop = m.ResizeEdge(size=256, edge="short"), m.CenterCrop(width=size, height=size)
     preprocessor = ClsDataPreprocessor(list(IMAGENET.mean), list(IMAGENET.std), to_rgb=True)
-    return preprocess(image, [m.Decode(), resize, crop, IMAGENET]), reference(
-        image, [ResizeEdge(256, "short"), CenterCrop(size)], preprocessor
-    )
+    expected = reference(image, [ResizeEdge(256, "short"), CenterCrop(size)], preprocessor)
+    return preprocess(image, [m.Decode(), resize, crop, IMAGENET]), expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (31, 64), (256, 256), (333, 500)])

@@ -1,4 +1,4 @@
-"""The 2023–24 mm* packages on today's torch: each quirk in one place, with its reason. Call `apply()` before using them.
+"""The 2023–24 mm* packages on today's torch: each quirk in one place, with its reason. `apply()` comes first.
 
 Quirks cured here:
 

@@ -22,7 +22,12 @@ class ClassDistributionL1Loss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(
-        self, cls_score: Tensor, label: Tensor, weight: Tensor | None = None, avg_factor: float | None = None, **_: object
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | None = None,
+        **_: object,
     ) -> Tensor:
         """Compute the loss.
 

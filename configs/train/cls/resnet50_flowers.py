@@ -1,5 +1,5 @@
 # Five flowers, fine-tuned: LOAD_FROM=<checkpoint pretrained on ImageNet>.
-_base_ = ['mmpretrain::_base_/models/resnet50.py', '../_base_/runtime.py', './_base_/folder.py', './_base_/finetune.py']
+_base_ = ["mmpretrain::_base_/models/resnet50.py", "../_base_/runtime.py", "./_base_/folder.py", "./_base_/finetune.py"]
 
-source = 'flowers'
+source = "flowers"
 model = dict(head=dict(num_classes=5))

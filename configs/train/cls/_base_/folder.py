@@ -1,6 +1,6 @@
 # Images in ImageNet layout, as every source of train/data writes them. The root, the classes and their number come from
 # the prepared data set (train/experiment.py), so nothing here needs an edit for new data.
-default_scope = 'mmpretrain'
+default_scope = "mmpretrain"
 
 data_preprocessor = dict(
     # ImageNet's mean and deviation, RGB.
@@ -9,32 +9,34 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=224),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
+    dict(type="LoadImageFromFile"),
+    dict(type="RandomResizedCrop", scale=224),
+    dict(type="RandomFlip", prob=0.5, direction="horizontal"),
+    dict(type="PackInputs"),
 ]
 # OpenCV resizes, not Pillow: both runtimes must resize alike.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=256, edge='short'),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
+    dict(type="LoadImageFromFile"),
+    dict(type="ResizeEdge", scale=256, edge="short"),
+    dict(type="CenterCrop", crop_size=224),
+    dict(type="PackInputs"),
 ]
 train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
-    dataset=dict(type='CustomDataset', data_root='', ann_file='train.txt', data_prefix='train', pipeline=train_pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type="CustomDataset", data_root="", ann_file="train.txt", data_prefix="train", pipeline=train_pipeline
+    ),
+    sampler=dict(type="DefaultSampler", shuffle=True),
 )
 val_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
-    dataset=dict(type='CustomDataset', data_root='', ann_file='val.txt', data_prefix='val', pipeline=test_pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type="CustomDataset", data_root="", ann_file="val.txt", data_prefix="val", pipeline=test_pipeline),
+    sampler=dict(type="DefaultSampler", shuffle=False),
 )
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
+val_evaluator = dict(type="Accuracy", topk=(1, 5))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
