@@ -67,7 +67,13 @@ def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpo
     from mmdeploy.backend.sdk.export_info import export2SDK
 
     export2SDK(deploy_config, config, str(folder), checkpoint_name, "cpu")
+    # MMDeploy writes the path of the config it was given, but a bundle travels; and it lists keys in the order of a set.
     detail = json.loads((folder / "detail.json").read_text())
-    # MMDeploy writes the path of the config it was given; a bundle travels.
     detail["codebase"]["config"] = CONFIG
     (folder / "detail.json").write_text(json.dumps(detail, indent=4) + "\n")
+    steps = json.loads((folder / "pipeline.json").read_text())
+    for task in steps["pipeline"]["tasks"]:
+        for transform in task.get("transforms", []):
+            if "meta_keys" in transform:
+                transform["meta_keys"].sort()
+    (folder / "pipeline.json").write_text(json.dumps(steps, indent=4) + "\n")

@@ -101,7 +101,7 @@ def check(config: Config, path: Path) -> None:
     problems = [
         f"'{key}' (did you mean '{close[0]}'?)"
         for key in config
-        if key not in known and (close := get_close_matches(key, known, n=1, cutoff=0.88)) and close[0] not in config
+        if key not in known and (close := get_close_matches(key, known, n=1, cutoff=0.88))
     ]
     for place, node in _typed(config._cfg_dict, ""):
         parameters = _parameters(node["type"])

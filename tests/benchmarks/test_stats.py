@@ -73,7 +73,10 @@ def test_the_interval_covers_the_truth_and_pooling_does_not() -> None:
     trials = 40
     for _ in range(trials):
         slow, fast = _repetitions(rng, 2.0), _repetitions(rng, 1.0)
-        sides = {"hierarchical": (slow, fast), "pooled": ([sum(slow, [])], [sum(fast, [])])}
+        sides: dict[str, tuple[stats.Repetitions, stats.Repetitions]] = {
+            "hierarchical": (slow, fast),
+            "pooled": ([stats.pool(slow).tolist()], [stats.pool(fast).tolist()]),
+        }
         for kind, (a, b) in sides.items():
             _, low, high = stats.ratio_interval(a, b, resamples=100)
             covered[kind] += low <= 2.0 <= high

@@ -1,7 +1,8 @@
 """The timer: stages of known duration, a stage that never settles, and inputs that take turns."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter_ns, sleep
 
@@ -37,7 +38,10 @@ class Stage(Session):
         return dict(feeds)
 
     def _bind(self, feeds: Feeds) -> Callable[[], None]:
-        return lambda: self._run(feeds) and None
+        def call() -> None:
+            self._run(feeds)
+
+        return call
 
 
 def _spin() -> None:
@@ -67,7 +71,7 @@ def test_the_audit_sees_a_timer_that_is_off() -> None:
 class Simulated:
     """A clock, and calls that move it: `durations_us` one after the other, then the last for ever."""
 
-    def __init__(self, durations_us: list[float]) -> None:
+    def __init__(self, durations_us: Sequence[float]) -> None:
         self.now = 0
         self.calls = 0
         self.durations_us = durations_us
@@ -119,16 +123,28 @@ def test_how_many_calls_are_timed(call_us: float, count: int) -> None:
 
 
 def test_inputs_take_turns() -> None:
-    stage, seen = Simulated([1000]), []
-    calls = [lambda i=i: (seen.append(i), stage.call()) for i in range(3)]  # type: ignore[misc]
+    stage = Simulated([1000])
+    seen: list[int] = []
+
+    def call(i: int) -> None:
+        seen.append(i)
+        stage.call()
+
+    calls = [partial(call, i) for i in range(3)]
     measure(calls, SETTINGS, stage.clock)
     assert seen == [i % 3 for i in range(len(seen))]
     assert len(seen) > len(calls)
 
 
 def test_garbage_is_not_collected_inside_a_sample() -> None:
-    stage, enabled = Simulated([1000]), []
-    measure([lambda: (enabled.append(gc.isenabled()), stage.call())], SETTINGS, stage.clock)
+    stage = Simulated([1000])
+    enabled: list[bool] = []
+
+    def call() -> None:
+        enabled.append(gc.isenabled())
+        stage.call()
+
+    measure([call], SETTINGS, stage.clock)
     assert not any(enabled)
     assert gc.isenabled()
 

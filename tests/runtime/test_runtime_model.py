@@ -15,6 +15,7 @@ from slipway_runtime.sessions import Feeds
 from slipway_runtime.tasks.classification import Result
 
 Colours = dict[str, Path]
+Shape = tuple[int | str, ...]
 BundleMaker = Callable[..., Path]
 
 
@@ -155,13 +156,6 @@ def test_a_manifest_that_names_no_graph_is_refused(bundle: Path) -> None:
         slipway_runtime.load(bundle)
 
 
-def test_a_manifest_of_another_graph_is_refused(make_bundle: BundleMaker) -> None:
-    bundle, other = make_bundle(), make_bundle("other", shape=(1, 3, 16, 16))
-    session = slipway_runtime.open_session(other)
-    with pytest.raises(BundleError, match="manifest's inputs are"):
-        slipway_runtime.load(bundle, session=session)
-
-
 class Doubled(slipway_runtime.Session):
     """A session that stands for the benchmark's PyTorch one: the same contract, another engine."""
 
@@ -177,6 +171,43 @@ class Doubled(slipway_runtime.Session):
 
     def _bind(self, feeds: Feeds) -> Callable[[], None]:
         return self.inner.bind(feeds)
+
+
+class Shaped(Doubled):
+    """A session that says its shapes are others."""
+
+    def __init__(self, inner: slipway_runtime.Session, inputs: Shape, outputs: Shape) -> None:
+        super().__init__(inner)
+        self.inputs = (m.TensorSpec(name="image", dtype="float32", shape=inputs),)
+        self.outputs = (m.TensorSpec(name="scores", dtype="float32", shape=outputs),)
+
+
+FLEXIBLE = ("batch", 3, "height", "width")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ((1, 3, "height", "width"), ("batch", 4)),
+        (("batch", 3, 16, 16), ("batch", 4)),
+        (("batch", 1, "height", "width"), ("batch", 4)),
+        (FLEXIBLE, ("batch", 5)),
+        (FLEXIBLE, ("batch", 4, 1)),
+    ],
+)
+def test_a_graph_that_is_not_the_manifests_is_refused(bundle: Path, inputs: Shape, outputs: Shape) -> None:
+    model = slipway_runtime.load(bundle)
+    with pytest.raises(BundleError, match=r"the manifest's (in|out)puts are"):
+        slipway_runtime.Model(model.manifest, Shaped(model.session, inputs, outputs))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [(("n", 3, "h", "w"), ("n", 4)), (FLEXIBLE, (1, 4)), (FLEXIBLE, ("batch", "classes"))],
+)
+def test_symbols_may_have_other_names_and_outputs_be_inferred(bundle: Path, inputs: Shape, outputs: Shape) -> None:
+    model = slipway_runtime.load(bundle)
+    slipway_runtime.Model(model.manifest, Shaped(model.session, inputs, outputs))
 
 
 @pytest.mark.parametrize("file", ["", m.GRAPH_NAME])

@@ -136,6 +136,7 @@ def test_dimensions_without_a_name_are_not_one_another(tmp_path: Path) -> None:
     assert session.run({"x": np.ones((2, 3), np.float32)})["y"].shape == (2, 3)
 
 
+@pytest.mark.skipif(onnxruntime.__version__.startswith("1.23."), reason="onnxruntime looks at this since 1.24")
 @pytest.mark.parametrize("location", ["../secret.bin", "absolute"])
 def test_external_data_outside_the_folder_is_refused(bundle: Path, location: str) -> None:
     model = onnx.load(bundle / m.GRAPH_NAME)

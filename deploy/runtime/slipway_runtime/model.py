@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,6 @@ from slipway_runtime.errors import BundleError, UsageError
 from slipway_runtime.image import Image
 from slipway_runtime.manifest import Manifest, TensorSpec
 from slipway_runtime.sessions import Session, open_session
-
-#: What a spec must share with the graph's: the dtype, and each size where it is fixed. Symbols may be named otherwise.
-_Signature: TypeAlias = dict[str, tuple[str, tuple[int | None, ...]]]
 
 
 def load(
@@ -43,7 +39,8 @@ def load(
     """
     path = Path(bundle)
     if not path.is_dir():
-        opened = open_session(path, device=device, threads=threads)
+        # With a session given, the file is opened for its manifest only.
+        opened = open_session(path, device="cpu" if session else device, threads=threads)
         return Model(_embedded(path, opened.metadata), session or opened)
     manifest = manifests.read(path)
     if session is None:
@@ -64,15 +61,9 @@ class Model:
     """
 
     def __init__(self, manifest: Manifest, session: Session) -> None:
-        for what, said, found in (
-            ("inputs", manifest.inputs, session.inputs),
-            ("outputs", manifest.outputs, session.outputs),
-        ):
-            if _signature(said) != _signature(found):
-                raise BundleError(
-                    f"{manifest.name}: the manifest's {what} are {_signature(said)}, the graph's {_signature(found)};"
-                    " export again"
-                )
+        _compare("inputs", manifest, manifest.inputs, session.inputs, fixed_to_differ=1)
+        # An engine may infer more of an output's shape than the graph's file declares: only two numbers can differ.
+        _compare("outputs", manifest, manifest.outputs, session.outputs, fixed_to_differ=2)
         self.manifest = manifest
         self.session = session
 
@@ -168,5 +159,22 @@ def _embedded(path: Path, metadata: Mapping[str, str]) -> Manifest:
     return manifests.parse(metadata[manifests.METADATA_KEY], f"{path}: metadata")
 
 
-def _signature(specs: Sequence[TensorSpec]) -> _Signature:
-    return {spec.name: (spec.dtype, tuple(s if isinstance(s, int) else None for s in spec.shape)) for spec in specs}
+def _compare(
+    what: str, manifest: Manifest, said: Sequence[TensorSpec], found: Sequence[TensorSpec], *, fixed_to_differ: int
+) -> None:
+    """Refuse (BundleError) specs that differ; two symbols never do, whatever their names."""
+
+    def same(a: TensorSpec, b: TensorSpec) -> bool:
+        return (a.name, a.dtype, len(a.shape)) == (b.name, b.dtype, len(b.shape)) and all(
+            x == y or isinstance(x, int) + isinstance(y, int) < fixed_to_differ
+            for x, y in zip(a.shape, b.shape, strict=True)
+        )
+
+    if len(said) != len(found) or not all(map(same, said, found)):
+        raise BundleError(
+            f"{manifest.name}: the manifest's {what} are {_text(said)}, the graph's are {_text(found)}; export again"
+        )
+
+
+def _text(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.dtype} ({', '.join(map(str, spec.shape))})" for spec in specs)

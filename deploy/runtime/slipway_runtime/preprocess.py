@@ -55,11 +55,9 @@ def _resize(image: NDArray, step: m.Resize) -> NDArray:
 def _resize_edge(image: NDArray, step: m.ResizeEdge) -> NDArray:
     """See `mmpretrain.datasets.ResizeEdge`: the other edge is rounded down; a square image counts as wide."""
     height, width = image.shape[:2]
-    by_width = {"short": width < height, "long": width > height, "width": True, "height": False}
-    if by_width[step.edge]:
-        size = (step.size, int(step.size * height / width))
-    else:
-        size = (int(step.size * width / height), step.size)
+    by_width = {"short": width < height, "long": width > height, "width": True, "height": False}[step.edge]
+    scaled = int(step.size * height / width) if by_width else int(step.size * width / height)
+    size = (step.size, scaled) if by_width else (scaled, step.size)
     return _resize_to(image, size, step)
 
 

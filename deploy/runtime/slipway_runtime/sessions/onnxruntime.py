@@ -52,7 +52,8 @@ class OnnxRuntimeSession(Session):
     """An ONNX file opened by ONNX Runtime.
 
     Raises:
-        BundleError: a damaged file, or external data that is missing or lies outside the file's folder.
+        BundleError: a damaged file, or external data that is missing or lies outside the file's folder (ONNX Runtime
+            looks at that since 1.24; Python 3.10 has 1.23).
         SessionError: a device that is not there. Never a silent fall-back to the CPU.
     """
 

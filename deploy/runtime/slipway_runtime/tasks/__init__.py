@@ -1,7 +1,7 @@
 """Tasks: what becomes of a graph's outputs. One file a task, named like the manifest's `postprocess.task`.
 
-A new task is a new module in this package with one name, `postprocess`: called with the manifest, the outputs and the
-number of images, it returns a `Result` an image.
+A new task is a new module in this package with one name, `postprocess`: called with the manifest and the outputs, it
+returns a `Result` an image.
 """
 
 from abc import ABC, abstractmethod
@@ -45,4 +45,4 @@ def postprocess(manifest: Manifest, outputs: Mapping[str, NDArray], n: int) -> l
                 f"{manifest.name}: output '{name}' has values that are no finite numbers; verify the export"
             )
     module = import_module(f"{__name__}.{manifest.task}")
-    return module.postprocess(manifest, used, n)
+    return module.postprocess(manifest, used)

@@ -40,9 +40,9 @@ class Result(tasks.Result):
         return draw.label(image, f"{self.names[0]} {self.scores[0]:.2f}")
 
 
-def postprocess(manifest: Manifest, outputs: Mapping[str, NDArray], n: int) -> list[Result]:
+def postprocess(manifest: Manifest, outputs: Mapping[str, NDArray]) -> list[Result]:
     """Sort each image's scores, (N, C), and keep the manifest's `topk` best."""
-    scores = outputs[manifest.outputs[0].name][:n]
+    scores = outputs[manifest.outputs[0].name]
     best = np.argsort(-scores, axis=1, kind="stable")[:, : manifest.postprocess.topk]
     return [
         Result(labels, tuple(manifest.classes[label] for label in labels), row[labels])

@@ -1,0 +1,114 @@
+"""Configs: every one shipped is built, and what nobody reads is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from train import config as configs
+from train.errors import InputError, UsageError
+from train.runner import build_model
+
+DIGITS = configs.CONFIGS / "cls" / "resnet18_digits.py"
+
+
+@pytest.mark.parametrize("name", configs.names())
+def test_every_experiment_reads_checks_and_builds(name: str) -> None:
+    found, path = configs.locate(name)
+    assert found == name
+    config = configs.read(path)
+    configs.activate(config, path)
+    assert config.source
+    configs.bind(config, Path("root"), [f"class {index}" for index in range(7)])
+    model = build_model(config)
+    assert model.head.num_classes == 7
+    assert model.data_preprocessor.mean is not None
+    for split, dataset in configs.datasets(config):
+        assert dataset.data_root == "root", split
+        assert dataset.max_refetch == 0, "MMEngine would replace a bad sample in silence"
+
+
+def test_an_unknown_experiment_gets_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="did you mean 'cls/resnet18_digits'"):
+        configs.locate("cls/resnet18_digit")
+    with pytest.raises(UsageError, match="no such config"):
+        configs.locate("nowhere.py")
+
+
+def test_a_config_of_ones_own_is_named_after_its_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("")
+    assert configs.locate(str(mine)) == ("mine", mine)
+    assert configs.locate(str(DIGITS))[0] == "cls/resnet18_digits"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("train_cfg.max_epoch=1", "did you mean 'max_epochs'"),
+        ("optim_wraper.type=x", "did you mean 'optim_wrapper'"),
+        ("max_epochs.deeper=1", "is 6, not a dict"),
+        ("no-equals-sign", "expected KEY=VALUE"),
+        ("test_pipeline.9.scale=1", "is a list of 3"),
+    ],
+)
+def test_an_override_of_nothing_is_refused(option: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        configs.read(DIGITS, [option])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.backbone.dept=34", "ResNet takes no 'dept' .did you mean 'depth'"),
+        ("val_dataloader.dataset.pipeline.1.scal=3", "Resize takes no 'scal' .did you mean 'scale'"),
+        ("train_dataloader.dataset.an_file=x", "CustomDataset takes no 'an_file' .did you mean 'ann_file'"),
+    ],
+)
+def test_a_key_that_its_class_does_not_take_is_refused(option: str, message: str) -> None:
+    config = configs.read(DIGITS, [option])
+    with pytest.raises(UsageError, match=message):
+        configs.activate(config, DIGITS)
+
+
+def test_a_misspelt_key_in_a_file_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"_base_ = [{str(DIGITS)!r}]\nparam_schedulers = dict(type='ConstantLR')\n")
+    control = configs.read(DIGITS)
+    configs.activate(control, DIGITS)
+    with pytest.raises(UsageError, match="'param_schedulers' .did you mean 'param_scheduler'"):
+        configs.activate(configs.read(mine), mine)
+
+
+@pytest.mark.parametrize("text", ["a = (", "_base_ = ['nowhere.py']", "x = 1", "raise ValueError"])
+def test_a_broken_config_is_one_line(tmp_path: Path, text: str) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        configs.read(mine)
+    assert str(mine) in str(caught.value)
+
+
+def test_a_scope_we_do_not_train_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"_base_ = [{str(DIGITS)!r}]\ndefault_scope = 'mmpose'\n")
+    with pytest.raises(UsageError, match="mmpretrain, mmdet, mmseg"):
+        configs.activate(configs.read(mine), mine)
+
+
+def test_one_class_is_no_classification() -> None:
+    with pytest.raises(InputError, match="at least two"):
+        configs.bind(configs.read(DIGITS), Path("root"), ["only"])
+
+
+def test_what_is_overridden_for_validation_counts_for_the_test_loader() -> None:
+    config = configs.read(DIGITS, ["val_dataloader.batch_size=3"])
+    assert config.test_dataloader.batch_size == 3
+
+
+def test_imagenet_keeps_its_thousand_names() -> None:
+    config = configs.read(configs.CONFIGS / "cls" / "shufflenet-v2_imagenet.py")
+    names = configs.class_names(config, ["0", "1"])
+    assert len(names) == 1000
+    assert names[0].startswith("tench")
+    with pytest.raises(UsageError, match="1001 classes"):
+        configs.class_names(config, ["x"] * 1001)
