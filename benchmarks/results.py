@@ -104,11 +104,6 @@ class Results(_Model):
     accuracy: list[Accuracy]
     samples_us: dict[str, list[list[float]]]
 
-    @property
-    def whole(self) -> bool:
-        """Whether there is nothing to try again: no row failed or is invalid."""
-        return all(row.status in ("ok", "unavailable") for row in self.rows)
-
     def summary(self) -> dict[str, Any]:
         """Everything but the raw samples."""
         return self.model_dump(mode="json", exclude={"samples_us"})

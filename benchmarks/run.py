@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from benchmarks import backends, exported, process, report, results, rows
+from benchmarks import backends, exported, gates, process, report, results, rows
 from benchmarks.cell import Outcome, Spec
 from benchmarks.environment import Environment, available_cores, capture
 from benchmarks.exported import Exported
 from benchmarks.matrix import Matrix
 from benchmarks.results import HARNESS_VERSION, Results
 from train.cli import say
-from train.errors import InputError
+from train.errors import InputError, MeasurementError
 from train.files import sha256_json, write_atomic
 
 
@@ -48,7 +48,7 @@ Outcomes = dict[tuple[str, str, int], list[Outcome]]
 
 
 def run(request: Request) -> list[tuple[Results, bool]]:
-    """Measure experiments, leaving out those whose stored results are whole and current.
+    """Measure experiments, leaving out those whose stored results are current and have no failed row.
 
     Returns:
         For each experiment, in the order asked for: its results, and whether they were measured now.
@@ -93,7 +93,8 @@ def _current(subject: Subject) -> Results | None:
         found = results.read(subject.bench / results.FILE_NAME)
     except InputError:
         return None
-    return found if found.fingerprint == subject.fingerprint and found.whole else None
+    tried_in_vain = isinstance(gates.verdict(found), MeasurementError)
+    return found if found.fingerprint == subject.fingerprint and not tried_in_vain else None
 
 
 def _measure(subjects: Sequence[Subject], request: Request, threads: int) -> Outcomes:

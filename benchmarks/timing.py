@@ -87,7 +87,7 @@ def _warm_up(turns: Iterator[Call], settings: TimerSettings, clock: Clock) -> tu
             return medians, None
     return medians, (
         f"warm-up did not settle: {settings.settled_windows} windows in a row never agreed within "
-        f"{settings.tolerance:.0%} in {settings.max_windows} windows"
+        f"{settings.tolerance:.0%} in {settings.max_windows} windows; with the machine quiet, measure again (--force)"
     )
 
 

@@ -173,13 +173,6 @@ def test_rows_that_end_a_run_badly(statuses: tuple[str, str], error: type[Except
     assert message in str(found)
 
 
-def test_whole_means_that_nothing_is_worth_another_try() -> None:
-    assert _results().whole
-    assert _results(_row("pytorch", status="unavailable")).whole
-    assert not _results(_row("pytorch"), _row("onnxruntime", status="invalid")).whole
-    assert not _results(_row("pytorch", status="failed")).whole
-
-
 def test_the_report_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         made = _results(experiment=f"cls/{name}")
