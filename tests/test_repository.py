@@ -1,0 +1,77 @@
+"""The repository keeps its own rules: hashed wheels, no index host, documented verbs, small files."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+def tracked() -> list[Path]:
+    try:
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def unhashed(text: str) -> list[str]:
+    """Requirements without a hash: logical lines, continuations joined."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line for line in lines if re.match(r"^[A-Za-z0-9]", line) and "--hash=sha256:" not in line]
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
+def test_every_requirement_is_pinned_and_hashed(path: Path) -> None:
+    text = path.read_text()
+    assert "==" in text
+    assert not unhashed(text)
+
+
+def test_control_a_missing_hash_is_seen() -> None:
+    assert unhashed("numpy==2.0 \\\n    --hash=sha256:00\ntorch==2.11.0\n") == ["torch==2.11.0"]
+
+
+def test_all_sets_agree_on_versions() -> None:
+    """What is tested (dev) is what the images install (train, deploy)."""
+
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9-]+==[^ ]+)", (ROOT / "requirements" / name).read_text(), re.M))
+
+    assert pins("train.txt") <= pins("deploy.txt") <= pins("dev.txt")
+
+
+def test_no_package_index_is_named() -> None:
+    host = re.compile(r"pypi\.|pythonhosted|--index-url|--extra-index", re.I)
+    named = [str(path) for path in tracked() if path != Path(__file__) and host.search(path.read_text(errors="ignore"))]
+    assert not named
+
+
+def test_make_help_names_every_verb() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z%-]*):", text, re.M))
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    missing = {target for target in targets if f"make {target} " not in shown}
+    assert not missing
+    for variable in ("EXP", "CONFIG", "DATA", "LOAD_FROM", "CHECKPOINT", "SHAPE", "DEVICE", "OPTIONS"):
+        assert f"{variable}=" in shown
+
+
+def test_every_make_command_in_the_docs_exists() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z%-]*):", text, re.M))
+    patterns = [re.compile(re.escape(target).replace("%", "[a-z_0-9]+") + "$") for target in targets]
+    used = set()
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        used |= set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z0-9_-]+)", document.read_text(), re.M))
+    assert "demo" in used
+    assert "test" in used
+    assert not {verb for verb in used if not any(pattern.match(verb) for pattern in patterns)}
+
+
+def test_files_stay_readable() -> None:
+    long = {str(path): count for path in tracked() if path.suffix == ".py" and (count := path.read_text().count("\n")) > 400}
+    assert not long
