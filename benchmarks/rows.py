@@ -33,7 +33,9 @@ def make(
     )
     broken = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
     if broken is not None:
-        return row.model_copy(update={"status": broken.status, "reason": broken.reason}), []
+        # Results are made to be shown: no path of this machine in them.
+        reason = (broken.reason or "").replace(f"{subject.experiment.work}/", "")
+        return row.model_copy(update={"status": broken.status, "reason": reason}), []
     timings = [outcome.timings[boundary] for outcome in outcomes]
     samples = [timing.samples_us for timing in timings]
     pooled_ms = stats.pool(samples) / 1e3

@@ -103,7 +103,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     with contextlib.redirect_stdout(sys.stderr):
         experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
-        parity = export.reverify(experiment)
+        parity = export.verify(experiment)
         parity.require()
     return cli.finish(
         {"experiment": experiment.name, "bundle": str(experiment.bundle), "parity": parity.to_dict()},

@@ -1,24 +1,24 @@
 """Export: checkpoint → one exact ONNX graph → verified bundle."""
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
-import torch
 from mmengine.config import Config
 
-from deploy import bundle, compat, graph, parity, rewrites, tasks
-from deploy.reference import Reference
-from train import checkpoint, data
+import slipway_runtime
+from deploy import bundle
+from slipway_runtime import manifest
+from slipway_runtime.errors import BundleError
 from train import config as configs
 from train.cli import nearest, say
-from train.errors import InputError, UsageError, VerificationError
-from train.experiment import Experiment, Record, tools
+from train.errors import UsageError, VerificationError
+from train.experiment import Experiment, tools
 from train.files import atomic_folder, sha256_json
-from train.runner import build_model
+
+if TYPE_CHECKING:
+    from deploy.parity import Parity
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "deploy"
 #: Counts up when a change of this room changes what a bundle holds, so that old bundles are made anew.
@@ -67,7 +67,12 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
     if not force and (known := _current(experiment.bundle, fingerprint)):
         return Exported(experiment.bundle, known, new=False)
 
-    images = validation_images(record)
+    # torch and the mm* packages take seconds to import: not before there is work for them.
+    from deploy import graph, parity
+    from deploy.reference import Reference
+    from deploy.trace import trace
+
+    images = parity.validation_images(record)
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
     reference = Reference(config, experiment.checkpoint)
@@ -81,18 +86,37 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
         bundle.write_sdk_files(folder, config, deploy_config, experiment.checkpoint.name)
         bundle.seal(folder, described)
         say(f"verifying: {len(images)} images against the unpatched model")
-        result = verify(folder, reference, images)
+        result = parity.compare(slipway_runtime.load(folder), reference, images)
         result.require()
         verdict = {**result.to_dict(), "fingerprint": fingerprint}
         (folder / bundle.PARITY).write_text(json.dumps(verdict, indent=2) + "\n")
     return Exported(experiment.bundle, verdict, new=True)
 
 
-def verify(folder: Path, reference: Reference, images: list[Path]) -> parity.Parity:
-    """Load a bundle as a user would and compare it with the unpatched model."""
-    import slipway_runtime
+def verify(experiment: Experiment) -> "Parity":
+    """Compare a bundle once more with the model it came from.
 
-    return parity.compare(slipway_runtime.load(folder), reference, images)
+    Raises:
+        UsageError, InputError: no whole experiment.
+        VerificationError: the checkpoint is not the one that was exported.
+    """
+    import onnx
+
+    from deploy import graph, parity
+    from deploy.reference import Reference
+
+    record = experiment.read()
+    described = manifest.read(experiment.bundle)
+    manifest.check_files(experiment.bundle, described)
+    if described.origin.checkpoint_sha256 != record.checkpoint_sha256:
+        raise VerificationError(
+            f"{experiment.bundle}: made from another checkpoint than {experiment.checkpoint}; export again"
+        )
+    config = configs.read(experiment.config)
+    configs.activate(config, experiment.config)
+    graph.check(onnx.load(experiment.bundle / bundle.GRAPH))
+    reference = Reference(config, experiment.checkpoint)
+    return parity.compare(slipway_runtime.load(experiment.bundle), reference, parity.validation_images(record))
 
 
 def read_deploy_config(shape: str) -> Config:
@@ -114,114 +138,11 @@ def read_deploy_config(shape: str) -> Config:
     return config
 
 
-def validation_images(record: Record, count: int = parity.MIN_IMAGES) -> list[Path]:
-    """Validation images to verify on, spread over the set; training images fill up a small one."""
-    root = Path(record.data["root"])
-    if not (root / "val.txt").is_file():
-        raise InputError(
-            f"{root}: the data set that the model was trained on is gone; prepare it again with `make train-…`"
-        )
-    paths = [path for path, _ in data.read_split(root, "val")]
-    step = max(1, len(paths) // count)
-    chosen = paths[::step][:count]
-    if len(chosen) < count and (root / "train.txt").is_file():
-        chosen += [path for path, _ in data.read_split(root, "train")][: count - len(chosen)]
-    return chosen
-
-
-def trace(config: Config, weights: Path, deploy_config: Config, samples: list[torch.Tensor]) -> onnx.ModelProto:
-    """Rewrite and trace a fresh copy of the model with MMDeploy, and simplify the graph.
-
-    Args:
-        config: a bound config.
-        weights: the checkpoint.
-        deploy_config: MMDeploy's; its codebase and output names are filled in from the task.
-        samples: two preprocessed images, 3×H×W.
-    """
-    from mmdeploy.apis.core.pipeline_manager import no_mp
-    from mmdeploy.apis.onnx.export import export as mmdeploy_export
-
-    task = tasks.find(config)
-    compat.apply()
-    compat.declare_task_scope(config.default_scope)
-    modules = rewrites.register()
-    complete(deploy_config, task, samples[0])
-    settings = deploy_config.onnx_config
-    model = build_model(config)
-    checkpoint.load_into(model, weights)
-    dynamic_batch = 0 in (settings.get("dynamic_axes") or {}).get("input", {})
-    inputs = torch.stack(samples if dynamic_batch and samples[0].shape == samples[1].shape else samples[:1])
-    with tempfile.TemporaryDirectory() as scratch, no_mp(), compat.torchscript_exporter():
-        rewrites.reset()
-        mmdeploy_export(
-            model,
-            inputs,
-            str(Path(scratch) / "graph"),
-            backend="onnxruntime",
-            input_metas=dict(data_samples=None, mode="predict"),
-            context_info=dict(deploy_cfg=deploy_config),
-            input_names=settings.input_names,
-            output_names=settings.output_names,
-            opset_version=settings.opset_version,
-            dynamic_axes=settings.get("dynamic_axes"),
-            keep_initializers_as_inputs=False,
-            optimize=False,
-        )
-        rewrites.assert_ran(modules, model)
-        traced = onnx.load(Path(scratch) / "graph.onnx")
-    simplified, same = graph.simplify(traced, [{settings.input_names[0]: inputs.numpy()}])
-    if not same:
-        say("the simplifier changed an output; the graph is kept as it was traced")
-    return simplified
-
-
-def complete(deploy_config: Config, task: Any, sample: torch.Tensor) -> None:
-    """Fill in what MMDeploy asks of a config and an experiment already knows."""
-    settings = deploy_config.onnx_config
-    settings.output_names = list(task.OUTPUTS)
-    axes = settings.get("dynamic_axes")
-    if axes and 0 in axes["input"]:
-        for name, extra in task.OUTPUTS.items():
-            axes[name] = {0: axes["input"][0], **extra}
-    if not axes or 2 not in axes["input"]:
-        settings.input_shape = [sample.shape[2], sample.shape[1]]
-    deploy_config.codebase_config = dict(task.CODEBASE)
-    if settings.get("opset_version", 0) < graph.MIN_OPSET:
-        raise UsageError(
-            f"onnx_config.opset_version {settings.get('opset_version')}: at least {graph.MIN_OPSET} is needed"
-        )
-
-
 def _current(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     """The parity verdict of a whole bundle of this fingerprint, else None."""
-    from slipway_runtime import manifest
-    from slipway_runtime.errors import BundleError
-
     try:
         verdict: dict[str, Any] = json.loads((folder / bundle.PARITY).read_text())
         manifest.check_files(folder, manifest.read(folder))
     except (OSError, ValueError, BundleError):
         return None
     return verdict if verdict.get("fingerprint") == fingerprint and verdict.get("passed") else None
-
-
-def reverify(experiment: Experiment) -> parity.Parity:
-    """Compare a bundle once more with the model it came from.
-
-    Raises:
-        UsageError, InputError: no whole experiment.
-        VerificationError: the checkpoint is not the one that was exported.
-    """
-    from slipway_runtime import manifest
-
-    record = experiment.read()
-    described = manifest.read(experiment.bundle)
-    manifest.check_files(experiment.bundle, described)
-    if described.origin.checkpoint_sha256 != record.checkpoint_sha256:
-        raise VerificationError(
-            f"{experiment.bundle}: made from another checkpoint than {experiment.checkpoint}; export again"
-        )
-    config = configs.read(experiment.config)
-    configs.activate(config, experiment.config)
-    graph.check(onnx.load(experiment.bundle / bundle.GRAPH))
-    return verify(experiment.bundle, Reference(config, experiment.checkpoint), validation_images(record))

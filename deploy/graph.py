@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import onnxslim
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -58,6 +57,8 @@ def simplify(model: ModelProto, feeds: list[Mapping[str, NDArray]]) -> tuple[Mod
     Returns:
         The simplified graph, shapes inferred, and True; or the original, shapes inferred, and False where outputs differ.
     """
+    import onnxslim  # brings sympy, which takes seconds
+
     smaller = onnx.shape_inference.infer_shapes(onnxslim.slim(model, skip_fusion_patterns=_fusions()), strict_mode=True)
     same = all(
         np.array_equal(before, after, equal_nan=True)

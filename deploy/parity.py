@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from deploy.reference import Reference
 from slipway_runtime import Model
+from train import data
 from train.errors import InputError, VerificationError
+from train.experiment import Record
 
 RTOL = 1e-3
 ATOL = 1e-5
@@ -130,6 +132,21 @@ class Parity:
         raise VerificationError(
             f"the graph does not compute what the model does: {'; '.join(reasons)}; no bundle was written"
         )
+
+
+def validation_images(record: Record, count: int = MIN_IMAGES) -> list[Path]:
+    """Validation images to verify on, spread over the set; training images fill up a small one."""
+    root = Path(record.data["root"])
+    if not (root / "val.txt").is_file():
+        raise InputError(
+            f"{root}: the data set that the model was trained on is gone; prepare it again with `make train-…`"
+        )
+    paths = [path for path, _ in data.read_split(root, "val")]
+    step = max(1, len(paths) // count)
+    chosen = paths[::step][:count]
+    if len(chosen) < count and (root / "train.txt").is_file():
+        chosen += [path for path, _ in data.read_split(root, "train")][: count - len(chosen)]
+    return chosen
 
 
 def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parity:

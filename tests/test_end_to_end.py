@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Run
 from PIL import Image
+
 from train.experiment import Experiment
 
 
@@ -39,7 +40,12 @@ def test_each_room_says_what_it_wrote_and_what_comes_next(walked: tuple[Path, di
 
 def test_no_registry_warning(walked: tuple[Path, dict[str, tuple[dict, str]]]) -> None:
     for room, (_, terminal) in walked[1].items():
-        for sign in ("Failed to search registry", "Failed to import", "rewrite will not be applied", "Can not add symbolic"):
+        for sign in (
+            "Failed to search registry",
+            "Failed to import",
+            "rewrite will not be applied",
+            "Can not add symbolic",
+        ):
             assert sign not in terminal, room
 
 

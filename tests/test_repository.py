@@ -73,5 +73,7 @@ def test_every_make_command_in_the_docs_exists() -> None:
 
 
 def test_files_stay_readable() -> None:
-    long = {str(path): count for path in tracked() if path.suffix == ".py" and (count := path.read_text().count("\n")) > 400}
+    long = {
+        str(path): count for path in tracked() if path.suffix == ".py" and (count := path.read_text().count("\n")) > 400
+    }
     assert not long

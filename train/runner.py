@@ -1,7 +1,5 @@
 """Training: one call around MMEngine's Runner, from a config to a whole, recorded checkpoint."""
 
-import json
-import logging
 import os
 import time
 from dataclasses import dataclass
@@ -9,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from train import config as configs
 from train import data as sources
-from train.cli import say
 from train.errors import BackendError, InputError, UsageError
 from train.experiment import Experiment, Record, tools
 from train.files import sha256, sha256_json, write_atomic
@@ -46,20 +42,6 @@ class Request:
     trust: bool = False
     skip_bad: bool = False
     force: bool = False
-
-
-class _Runner(Runner):
-    """MMEngine's Runner whose page about environment, config and hooks goes to the log file only."""
-
-    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
-        logger = super().build_logger(*args, **kwargs)
-        self._console = next(handler for handler in logger.handlers if not isinstance(handler, logging.FileHandler))
-        self._console.setLevel(logging.WARNING)
-        return logger
-
-    def train(self) -> Any:
-        self._console.setLevel(logging.INFO)
-        return super().train()
 
 
 @dataclass(frozen=True)
@@ -126,12 +108,12 @@ def train(request: Request) -> tuple[Experiment, Record, bool]:
 
     started = time.monotonic()
     configs.activate(planned.config, planned.file)
-    runner = _build(planned, request)
-    runner.train()
-    best = _best(runner)
-    metrics = {"accuracy/top1": float(runner.message_hub.get_info("best_score"))}
-    record = publish(planned, runner.model, best, metrics=metrics, seconds=time.monotonic() - started)
-    _draw_curve(experiment.train)
+    from train import loop  # MMEngine's Runner takes seconds to import
+
+    trained = loop.run(planned, request)
+    seconds = time.monotonic() - started
+    record = publish(planned, trained.model, trained.checkpoint, metrics=trained.metrics, seconds=seconds)
+    loop.draw_curve(experiment.train)
     return experiment, record, True
 
 
@@ -218,41 +200,6 @@ def _choose_device(device: str) -> None:
         )
 
 
-def _build(planned: Plan, request: Request) -> Any:
-    from train import checkpoint
-
-    config, folder = planned.config, planned.experiment.train
-    config.work_dir = str(folder)
-    checkpoint.harden(config)
-    if request.load_from:
-        config.load_from = str(request.load_from)
-    if request.resume:
-        newest = checkpoint.latest(folder)
-        if newest is None:
-            say(f"{folder}: nothing to resume, starting from the beginning")
-        else:
-            say(f"resuming from {newest}")
-            config.load_from, config.resume = str(newest), True
-    else:
-        for old in (*folder.glob("epoch_*.pth"), *folder.glob("iter_*.pth"), *folder.glob("best_*.pth")):
-            old.unlink()
-    try:
-        runner = _Runner.from_cfg(config)
-    except (TypeError, KeyError, ValueError) as error:
-        # MMEngine's registry names the class that could not be built, and why.
-        raise UsageError(f"{planned.file}: {str(error).strip(chr(34))}") from None
-    runner.register_hook(checkpoint.PlainStateHook())
-    if request.load_from and not config.resume:
-        state = checkpoint.read(request.load_from, trust=request.trust)["state_dict"]
-        checkpoint.check_fits(state, runner.model, request.load_from)
-    return runner
-
-
-def _best(runner: Any) -> Path:
-    """The best checkpoint by validation metric."""
-    return Path(runner.message_hub.get_info("best_ckpt"))
-
-
 def _portable(config: Config) -> Config:
     """The config without this run's own paths."""
     clean = Config(config.to_dict())
@@ -260,29 +207,3 @@ def _portable(config: Config) -> Config:
         clean.pop(key, None)
     clean.load_from = None
     return clean
-
-
-def _draw_curve(folder: Path) -> None:
-    """Draw training loss and validation accuracy over the steps of the newest run into `curve.png`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    logs = sorted(folder.glob("*/vis_data/scalars.json"))
-    points = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
-    loss = [(point["step"], point["loss"]) for point in points if "loss" in point]
-    top1 = [(point["step"], point["accuracy/top1"]) for point in points if "accuracy/top1" in point]
-    if not loss:
-        return
-    figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
-    left.plot(*zip(*loss, strict=True), color="tab:blue", label="training loss")
-    left.set(xlabel="iteration", ylabel="training loss")
-    if top1:
-        # MMEngine gives validation points the epoch as step; spread them over the iterations.
-        scale = loss[-1][0] / top1[-1][0]
-        right = left.twinx()
-        right.plot([step * scale for step, _ in top1], [value for _, value in top1], "o-", color="tab:orange")
-        right.set(ylabel="validation top-1 (%)")
-    figure.savefig(folder / "curve.png", dpi=120)
-    plt.close(figure)

@@ -3,13 +3,15 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmengine.config import Config
-from torch import Tensor
 
 from slipway_runtime.manifest import Postprocess
 from train.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Task(Protocol):
@@ -28,10 +30,10 @@ class Task(Protocol):
     def check(self, config: Config) -> None:
         """Raise UsageError for a model whose outputs this task could not represent exactly."""
 
-    def forward(self, model: Any, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, model: Any, images: "Tensor") -> "dict[str, Tensor]":
         """The function the graph computes, by the unpatched model: N×3×H×W → outputs by name."""
 
-    def predict(self, model: Any, images: Tensor) -> dict[str, Tensor]:
+    def predict(self, model: Any, images: "Tensor") -> "dict[str, Tensor]":
         """The same outputs out of the model's own `predict`, however slow: the last word on what is right."""
 
     def postprocess(self, config: Config, classes: Sequence[str]) -> Postprocess:

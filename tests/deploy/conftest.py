@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import export, reference
+from deploy import parity, reference
 from train.experiment import Experiment
 
 
@@ -18,7 +18,7 @@ def unpatched(digits_experiment: Experiment) -> reference.Reference:
 @pytest.fixture(scope="session")
 def images(digits_experiment: Experiment) -> list[Path]:
     """The 32 images that an export verifies on."""
-    return export.validation_images(digits_experiment.read())
+    return parity.validation_images(digits_experiment.read())
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import slipway_runtime
 import torch
 
-from deploy import bundle, export, parity
+import slipway_runtime
+from deploy import bundle, export, parity, trace
 from deploy.reference import Reference
 from slipway_runtime import manifest as manifests
 from train import data, runner
@@ -69,7 +69,9 @@ def test_nothing_to_do_the_second_time(digits_experiment: Experiment) -> None:
 @pytest.mark.parametrize(
     ("shape", "batch", "size"), [("static", 1, 32), ("batch", "batch", 32), ("dynamic", "batch", None)]
 )
-def test_every_shape_policy(copied: Experiment, images: list[Path], shape: str, batch: object, size: int | None) -> None:
+def test_every_shape_policy(
+    copied: Experiment, images: list[Path], shape: str, batch: object, size: int | None
+) -> None:
     exported = export.export(copied, shape=shape)
     spec = manifests.read(copied.bundle).inputs[0].shape
     assert spec == (batch, 3, size or "height", size or "width")
@@ -103,12 +105,14 @@ def test_mmdeploys_own_sdk_gives_the_same_labels(digits_experiment: Experiment) 
     assert found == [int(result.labels[0]) for result in ours(paths)]
 
 
-def test_the_reference_is_the_unpatched_model(digits_experiment: Experiment, unpatched: Reference, images: list[Path]) -> None:
+def test_the_reference_is_the_unpatched_model(
+    digits_experiment: Experiment, unpatched: Reference, images: list[Path]
+) -> None:
     """Exporting leaves no patch behind: the model answers bit for bit as before, and as mmpretrain's own predict."""
     batch = torch.stack(unpatched.load_images(images[:8]))
     before = unpatched.predict(batch)["output"]
     config = unpatched.config
-    export.trace(config, digits_experiment.checkpoint, export.read_deploy_config("dynamic"), list(batch[:2]))
+    trace.trace(config, digits_experiment.checkpoint, export.read_deploy_config("dynamic"), list(batch[:2]))
     assert torch.equal(unpatched.predict(batch)["output"], before)
     assert torch.equal(unpatched(batch)["output"], before)
     fresh = Reference(config, digits_experiment.checkpoint)
@@ -116,13 +120,13 @@ def test_the_reference_is_the_unpatched_model(digits_experiment: Experiment, unp
 
 
 def test_verify_compares_once_more(digits_experiment: Experiment, copied: Experiment) -> None:
-    assert export.reverify(digits_experiment).passed
+    assert export.verify(digits_experiment).passed
     export.export(copied)
     manifest = copied.bundle / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text.replace(sha256(copied.checkpoint), "0" * 64))
     with pytest.raises(VerificationError, match="another checkpoint"):
-        export.reverify(copied)
+        export.verify(copied)
 
 
 def nothing_left(experiment: Experiment) -> bool:
@@ -176,7 +180,9 @@ def test_a_checkpoint_trained_elsewhere_is_adopted(digits_experiment: Experiment
         ("cls/mobilenet-v2-tf_imagenet", "mobilenet_v2_in1k_deq_tf2ptq_mmpretrain.pth"),
     ],
 )
-def test_pretrained_imagenet_weights_export_with_parity(real_data: Path, tmp_path: Path, name: str, weights: str) -> None:
+def test_pretrained_imagenet_weights_export_with_parity(
+    real_data: Path, tmp_path: Path, name: str, weights: str
+) -> None:
     request = runner.Request(name, work=tmp_path, data=real_data / "imagenet_sample")
     experiment, record = runner.adopt(request, real_data / "weights" / weights)
     exported = export.export(experiment)
@@ -184,6 +190,8 @@ def test_pretrained_imagenet_weights_export_with_parity(real_data: Path, tmp_pat
     assert len(exported.parity["sizes"]) >= 3
     model = slipway_runtime.load(exported.bundle)
     pairs = data.read_split(Path(record.data["root"]), "val")
-    right = sum(int(result.labels[0]) == label for result, (_, label) in zip(model([p for p, _ in pairs]), pairs, strict=True))
+    right = sum(
+        int(result.labels[0]) == label for result, (_, label) in zip(model([p for p, _ in pairs]), pairs, strict=True)
+    )
     assert right / len(pairs) > 0.7
     assert json.loads((exported.bundle / bundle.PARITY).read_text())["images"] == 32

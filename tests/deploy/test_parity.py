@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import slipway_runtime
 from onnx import numpy_helper
 
+import slipway_runtime
 from deploy import bundle, parity
 from deploy.reference import Reference
 from slipway_runtime.errors import SlipwayRuntimeError
@@ -114,9 +114,7 @@ def test_a_graph_and_a_manifest_that_differ_are_refused(digits_experiment: Exper
         slipway_runtime.load(wrong)
 
 
-def test_too_few_images_are_no_proof(
-    digits_experiment: Experiment, unpatched: Reference, images: list[Path]
-) -> None:
+def test_too_few_images_are_no_proof(digits_experiment: Experiment, unpatched: Reference, images: list[Path]) -> None:
     model = slipway_runtime.load(digits_experiment.bundle)
     for few in ([], images[:31]):
         with pytest.raises(InputError, match="at least 32"):

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
-from slipway_runtime.manifest import CenterCrop, Decode, Normalize, Pad, Resize, ResizeEdge
 
 from deploy import pipeline
+from slipway_runtime.manifest import CenterCrop, Decode, Normalize, Pad, Resize, ResizeEdge
 from train.errors import UsageError
 
 

@@ -64,7 +64,12 @@ def worst(model: nn.Module, session: onnxruntime.InferenceSession) -> float:
 
 @pytest.mark.parametrize(
     "arguments",
-    [dict(kernel_size=3, stride=2), dict(kernel_size=5, stride=3), dict(kernel_size=3, stride=2, dilation=2), dict(kernel_size=(1, 4))],
+    [
+        dict(kernel_size=3, stride=2),
+        dict(kernel_size=5, stride=3),
+        dict(kernel_size=3, stride=2, dilation=2),
+        dict(kernel_size=(1, 4)),
+    ],
     ids=str,
 )
 def test_adaptive_padding_is_exact_at_every_size(tmp_path: Path, arguments: dict[str, object]) -> None:

@@ -75,7 +75,7 @@ def test_a_misspelt_key_in_a_file_is_refused(tmp_path: Path) -> None:
     mine.write_text(f"_base_ = [{str(DIGITS)!r}]\nparam_schedulers = dict(type='ConstantLR')\n")
     control = configs.read(DIGITS)
     configs.activate(control, DIGITS)
-    with pytest.raises(UsageError, match="'param_schedulers' .did you mean 'param_scheduler'"):
+    with pytest.raises(UsageError, match=r"'param_schedulers' .did you mean 'param_scheduler'"):
         configs.activate(configs.read(mine), mine)
 
 

@@ -8,7 +8,7 @@ import cv2
 import pytest
 import torch
 
-from train import checkpoint, runner
+from train import checkpoint, loop, runner
 from train.errors import BackendError, InputError, UsageError
 from train.experiment import Experiment
 from train.files import sha256
@@ -77,19 +77,19 @@ def test_the_same_seed_gives_the_same_weights_and_an_interrupted_run_resumes(
     (tmp_path / "data").symlink_to(request_.work / "data")
     planned = runner.plan(again)
     runner.configs.activate(planned.config, planned.file)
-    started = runner._build(planned, again)
+    started = loop.build(planned, again)
 
-    class Interrupted(Exception):
+    class StopHere(KeyboardInterrupt):
         pass
 
     class Interrupt(checkpoint.Hook):
         priority = "LOWEST"
 
         def after_val_epoch(self, runner: object, metrics: object = None) -> None:
-            raise Interrupted
+            raise StopHere
 
     started.register_hook(Interrupt())
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopHere):
         started.train()
     first = checkpoint.latest(planned.experiment.train)
     assert first is not None

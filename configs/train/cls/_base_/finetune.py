@@ -1,9 +1,9 @@
 # Fine-tuning for a few epochs: a small step for the pretrained backbone, a large one for the new head.
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=3e-4, weight_decay=0.05),
-    paramwise_cfg=dict(custom_keys={"head": dict(lr_mult=30.0)}, norm_decay_mult=0.0, bias_decay_mult=0.0),
+    optimizer=dict(type="AdamW", lr=5e-4, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys={"head": dict(lr_mult=20.0)}, norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-max_epochs = 4
+max_epochs = 6
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=max_epochs, convert_to_iter_based=True),

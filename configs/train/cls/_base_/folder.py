@@ -1,5 +1,5 @@
 # Images in ImageNet layout, as every source of train/data writes them. The root, the classes and their number come from
-# the prepared data set (train/experiment.py), so nothing here needs an edit for new data.
+# the prepared data set (`bind` in train/config.py), so nothing here needs an edit for new data.
 default_scope = "mmpretrain"
 
 data_preprocessor = dict(
@@ -10,7 +10,8 @@ data_preprocessor = dict(
 )
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="RandomResizedCrop", scale=224),
+    # Crops of at least a quarter of the image: smaller ones hide what a small set is about.
+    dict(type="RandomResizedCrop", scale=224, crop_ratio_range=(0.25, 1.0)),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(type="PackInputs"),
 ]

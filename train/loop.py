@@ -1,0 +1,105 @@
+"""The training loop: MMEngine's Runner, made crash-safe, resumable and quiet."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+
+from train import checkpoint
+from train.cli import say
+from train.errors import UsageError
+from train.runner import Plan, Request
+
+
+class _Runner(Runner):
+    """MMEngine's Runner whose page about environment, config and hooks goes to the log file only."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        logger = super().build_logger(*args, **kwargs)
+        self._console = next(handler for handler in logger.handlers if not isinstance(handler, logging.FileHandler))
+        self._console.setLevel(logging.WARNING)
+        return logger
+
+    def train(self) -> Any:
+        self._console.setLevel(logging.INFO)
+        return super().train()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run ends with: the model, its best checkpoint and that checkpoint's validation metrics, in percent."""
+
+    model: Any
+    checkpoint: Path
+    metrics: dict[str, float]
+
+
+def run(planned: Plan, request: Request) -> Trained:
+    """Train to the end.
+
+    Raises:
+        UsageError: a part of the config that cannot be built.
+        InputError: a checkpoint to fine-tune that is refused or of another model.
+    """
+    runner = build(planned, request)
+    runner.train()
+    best = Path(runner.message_hub.get_info("best_ckpt"))
+    return Trained(runner.model, best, {"accuracy/top1": float(runner.message_hub.get_info("best_score"))})
+
+
+def build(planned: Plan, request: Request) -> Any:
+    """The Runner of a plan, ready to train: from scratch, fine-tuning, or resuming."""
+    config, folder = planned.config, planned.experiment.train
+    config.work_dir = str(folder)
+    checkpoint.harden(config)
+    if request.load_from:
+        config.load_from = str(request.load_from)
+    if request.resume:
+        newest = checkpoint.latest(folder)
+        if newest is None:
+            say(f"{folder}: nothing to resume, starting from the beginning")
+        else:
+            say(f"resuming from {newest}")
+            config.load_from, config.resume = str(newest), True
+    else:
+        for old in (*folder.glob("epoch_*.pth"), *folder.glob("iter_*.pth"), *folder.glob("best_*.pth")):
+            old.unlink()
+    try:
+        runner = _Runner.from_cfg(config)
+    except (TypeError, KeyError, ValueError) as error:
+        # MMEngine's registry names the class that could not be built, and why.
+        raise UsageError(f"{planned.file}: {str(error).strip(chr(34))}") from None
+    runner.register_hook(checkpoint.PlainStateHook())
+    if request.load_from and not config.resume:
+        state = checkpoint.read(request.load_from, trust=request.trust)["state_dict"]
+        checkpoint.check_fits(state, runner.model, request.load_from)
+    return runner
+
+
+def draw_curve(folder: Path) -> None:
+    """Draw training loss and validation accuracy over the steps of the newest run into `curve.png`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    logs = sorted(folder.glob("*/vis_data/scalars.json"))
+    points = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
+    loss = [(point["step"], point["loss"]) for point in points if "loss" in point]
+    top1 = [(point["step"], point["accuracy/top1"]) for point in points if "accuracy/top1" in point]
+    if not loss:
+        return
+    figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
+    left.plot(*zip(*loss, strict=True), color="tab:blue", label="training loss")
+    left.set(xlabel="iteration", ylabel="training loss")
+    if top1:
+        # MMEngine gives validation points the epoch as step; spread them over the iterations.
+        scale = loss[-1][0] / top1[-1][0]
+        right = left.twinx()
+        right.plot([step * scale for step, _ in top1], [value for _, value in top1], "o-", color="tab:orange")
+        right.set(ylabel="validation top-1 (%)")
+    figure.savefig(folder / "curve.png", dpi=120)
+    plt.close(figure)
