@@ -49,7 +49,7 @@ setup: .venv/ready ## make .venv (every other verb does so when it is missing)
 .venv/ready: requirements/dev.txt deploy/runtime/pyproject.toml $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
 	@echo "setting up .venv (about 5 GB: torch brings its CUDA libraries)" >&2
 	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' .venv
-	@$(UV) pip sync --quiet --python $(PYTHON) --require-hashes --only-binary :all: requirements/dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(PYTHON) --require-hashes --only-binary :all: requirements/dev.txt
 	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable deploy/runtime
 	@touch $@
 

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=CONFIGS / "default.yaml",
         metavar="YAML",
-        help="the matrix (default: %(default)s)",
+        help="the matrix (default: configs/bench/default.yaml)",
     )
     which.add_argument(
         "--quick",
@@ -86,6 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
     lines += [
         f"{'wrote' if new else 'current'}: {request.work / results.experiment / 'bench' / report.FILE_NAME}"
         for results, new in done
+        if results.ran
     ]
     verdicts = [verdict(results) for results, _ in done]
     cli.finish(

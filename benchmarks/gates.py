@@ -20,7 +20,7 @@ def verdict(results: Results) -> SlipwayError | None:
     In this order: nothing ran (exit 4), accuracy lost (5), a row that failed or no valid row at all (6).
     """
     name, rows = results.experiment, results.rows
-    if all(row.status == "unavailable" for row in rows):
+    if not results.ran:
         reasons = dict.fromkeys(f"{row.backend}: {row.reason}" for row in rows)
         return BackendError(f"{name}: nothing could be measured. {'; '.join(reasons)}")
     limit = results.matrix.gates.accuracy_points

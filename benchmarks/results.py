@@ -104,6 +104,11 @@ class Results(_Model):
     accuracy: list[Accuracy]
     samples_us: dict[str, list[list[float]]]
 
+    @property
+    def ran(self) -> bool:
+        """Whether anything could run here at all."""
+        return any(row.status != "unavailable" for row in self.rows)
+
     def summary(self) -> dict[str, Any]:
         """Everything but the raw samples."""
         return self.model_dump(mode="json", exclude={"samples_us"})

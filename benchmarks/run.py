@@ -154,7 +154,7 @@ def _spec(subject: Subject, request: Request, backend: str, batch: int, repetiti
 
 
 def _store(subject: Subject, request: Request, environment: Environment, outcomes: Outcomes) -> Results:
-    """Add up a subject's outcomes and write `results.json` and `report.md`."""
+    """Add up a subject's outcomes and, when anything ran, write `results.json` and `report.md`."""
     matrix, found = request.matrix, subject.exported
     table, samples, accuracy = [], {}, []
     for engine in map(backends.get, matrix.backends):
@@ -179,7 +179,8 @@ def _store(subject: Subject, request: Request, environment: Environment, outcome
         accuracy=[entry for entry in accuracy if entry is not None],
         samples_us=samples,
     )
-    write_atomic(subject.bench / report.FILE_NAME, report.render([made]))
-    results.write(subject.bench / results.FILE_NAME, made)
+    if made.ran:  # else older results are worth more
+        write_atomic(subject.bench / report.FILE_NAME, report.render([made]))
+        results.write(subject.bench / results.FILE_NAME, made)
     shutil.rmtree(subject.bench / "cells", ignore_errors=True)
     return made

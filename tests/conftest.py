@@ -1,6 +1,10 @@
 """Fixtures of every room: the real data, and one small experiment taken through training and export once a session."""
 
 import os
+
+# Small models on few threads: with as many threads as cores, a busy machine makes them wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
 import subprocess
 import sys
 from collections.abc import Callable, Sequence

@@ -156,18 +156,26 @@ def load_into(model: torch.nn.Module, path: Path, *, trust: bool = False) -> Non
     model.load_state_dict(state)
 
 
-def check_fits(state: dict[str, torch.Tensor], model: torch.nn.Module, path: Path) -> None:
-    """Refuse to fine-tune from a checkpoint of another model: most of the backbone's tensors must match by name and shape.
+def load_matching(model: torch.nn.Module, path: Path, *, trust: bool = False) -> list[str]:
+    """Load what fits by name and shape from a checkpoint to fine-tune; the rest, a new head, stays as it is.
+
+    Returns:
+        The names of the model's tensors that stay as they are.
 
     Raises:
-        InputError: fewer than half of the tensors outside the head match.
+        InputError: as `read`; or fewer than half of the tensors outside the head fit: a checkpoint of another model.
     """
-    body = {key: value.shape for key, value in model.state_dict().items() if "head." not in key}
-    matching = [key for key, shape in body.items() if key in state and state[key].shape == shape]
-    if len(matching) < len(body) / 2:
+    state = read(path, trust=trust)["state_dict"]
+    own = model.state_dict()
+    fitting = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
+    body = [key for key in own if "head." not in key]
+    found = sum(key in fitting for key in body)
+    if found < len(body) / 2:
         raise InputError(
-            f"{path}: only {len(matching)} of {len(body)} tensors outside the head fit this model; it is a checkpoint of another one"
+            f"{path}: only {found} of {len(body)} tensors outside the head fit this model; it is a checkpoint of another one"
         )
+    model.load_state_dict(fitting, strict=False)
+    return [key for key in own if key not in fitting]
 
 
 def save(model: torch.nn.Module, path: Path, meta: dict[str, Any]) -> None:

@@ -23,6 +23,19 @@ class _Runner(Runner):
         self._console.setLevel(logging.WARNING)
         return logger
 
+    _fine_tuned = False
+
+    def fine_tune(self, path: Path, *, trust: bool) -> None:
+        """Initialise the model and load a pretrained checkpoint into it, safely and with one line of report."""
+        self._init_model_weights()
+        self._fine_tuned = True
+        new = checkpoint.load_matching(self.model, path, trust=trust)
+        say(f"fine-tuning from {path}" + (f"; new: {', '.join(new)}" if new else ""))
+
+    def _init_model_weights(self) -> None:
+        if not self._fine_tuned:  # `train` would initialise over what `fine_tune` loaded
+            super()._init_model_weights()
+
     def train(self) -> Any:
         self._console.setLevel(logging.INFO)
         return super().train()
@@ -55,8 +68,6 @@ def build(planned: Plan, request: Request) -> Any:
     config, folder = planned.config, planned.experiment.train
     config.work_dir = str(folder)
     checkpoint.harden(config)
-    if request.load_from:
-        config.load_from = str(request.load_from)
     if request.resume:
         newest = checkpoint.latest(folder)
         if newest is None:
@@ -74,8 +85,7 @@ def build(planned: Plan, request: Request) -> Any:
         raise UsageError(f"{planned.file}: {str(error).strip(chr(34))}") from None
     runner.register_hook(checkpoint.PlainStateHook())
     if request.load_from and not config.resume:
-        state = checkpoint.read(request.load_from, trust=request.trust)["state_dict"]
-        checkpoint.check_fits(state, runner.model, request.load_from)
+        runner.fine_tune(request.load_from, trust=request.trust)
     return runner
 
 

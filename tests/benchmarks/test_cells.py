@@ -107,12 +107,15 @@ def test_a_fixed_batch_makes_other_batches_unavailable(colours: Experiment, benc
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is here")
 def test_a_missing_device_is_no_fall_back(colours: Experiment, bench: Bench) -> None:
+    bench(colours)
+    before = (colours.bench / "results.json").read_bytes()
     code, found = bench(colours, arguments=["--device", "cuda"])
     assert code == 4
     assert {row["status"] for row in found["rows"]} == {"unavailable"}
     assert {row["device"] for row in found["rows"]} == {"cuda"}
     assert "CUDAExecutionProvider" in found["rows"][0]["reason"]
     assert all(row["latency_ms_median"] is None for row in found["rows"])
+    assert (colours.bench / "results.json").read_bytes() == before, "nothing does not replace something"
 
 
 def _error(

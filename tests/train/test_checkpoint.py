@@ -129,11 +129,22 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, state: Any, me
 
 
 def test_fine_tuning_needs_the_same_body(tmp_path: Path) -> None:
-    model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 5)})
-    good = {"backbone.weight": torch.zeros(2, 2), "backbone.bias": torch.zeros(2), "head.weight": torch.zeros(9, 2)}
-    checkpoint.check_fits(good, model, tmp_path)
+    def model() -> nn.Module:
+        return nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 5)})
+
+    def saved(state: dict[str, torch.Tensor]) -> Path:
+        torch.save(state, tmp_path / "pretrained.pth")
+        return tmp_path / "pretrained.pth"
+
+    body = {"backbone.weight": torch.ones(2, 2), "backbone.bias": torch.ones(2)}
+    tuned = model()
+    head = tuned["head"].weight.clone()
+    new = checkpoint.load_matching(tuned, saved({**body, "head.weight": torch.zeros(9, 2)}))
+    assert new == ["head.weight", "head.bias"]
+    assert torch.equal(tuned["backbone"].weight, torch.ones(2, 2))
+    assert torch.equal(tuned["head"].weight, head)
     with pytest.raises(InputError, match="0 of 2 tensors"):
-        checkpoint.check_fits({"features.weight": torch.zeros(2, 2)}, model, tmp_path)
+        checkpoint.load_matching(model(), saved({"features.weight": torch.zeros(2, 2)}))
 
 
 def test_a_removal_waits_for_the_next_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from train.data.images import some
 EXAMPLES = """
 examples:
   python -m train.data digits
-  python -m train.data imagefolder --from ~/photos --out data/photos
+  python -m train.data imagefolder --from ~/photos --out work/data/photos
   python -m train.data flowers --from ~/flower_photos    (no download)
 
 written to --out:
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("name", metavar="NAME", help="a source, see below")
     result.add_argument("--from", dest="origin", type=Path, metavar="DIR", help="local folder that holds the images")
-    result.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: data/NAME)")
+    result.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: work/data/NAME)")
     result.add_argument("--seed", type=int, default=0, help="of the split and of everything random (default: 0)")
     result.add_argument("--skip-bad", action="store_true", help="leave unreadable images out instead of stopping")
     result.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare what the command line asks for and report it."""
     arguments = parser().parse_args(argv)
-    out = arguments.out or Path("data", arguments.name)
+    out = arguments.out or Path("work", "data", arguments.name)
     made = prepare(arguments.name, out, origin=arguments.origin, seed=arguments.seed, skip_bad=arguments.skip_bad)
     trainable = made.images["train"] > 0
     return finish(

@@ -206,5 +206,5 @@ SOURCE = Source(
     summary="300 scenes of those digits with boxes, masks (COCO) and label maps (VOC); needs no network",
     version=1,
     write=write,
-    next_command="make train-det",
+    next_command="",
 )

@@ -34,7 +34,7 @@ def test_default_place_json_and_second_run(class_folders: Path) -> None:
     done = call(class_folders.parent, "imagefolder", "--from", "photos", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["root"] == "data/imagefolder"
+    assert result["root"] == "work/data/imagefolder"
     assert result["images"] == {"train": 16, "val": 4}
     assert "wrote data/imagefolder: 16 train, 4 val images, 2 classes" in done.stderr
     assert done.stderr.splitlines()[-1] == "next: make train-cls DATA=data/imagefolder"
