@@ -36,7 +36,7 @@ SOURCE = Source(
     summary="3670 photos of 5 flowers; 229 MB download, or --from a copy in one of imagefolder's forms",
     version=1,
     write=write,
-    next_command="make train-cls DATA={out}",
+    next_command="make train-cls EXP=cls/resnet18_flowers DATA={out}",
     downloads=(ARCHIVE,),
     takes_origin=True,
 )

@@ -92,7 +92,7 @@ SOURCE = Source(
     summary="2040 photos of 102 flowers; 345 MB download, or --from a folder with jpg/ and the two .mat files",
     version=1,
     write=write,
-    next_command="make train-cls DATA={out}",
+    next_command="make train-cls EXP=cls/resnet50_flowers102 DATA={out}",
     downloads=(IMAGES, LABELS, SPLIT_IDS),
     takes_origin=True,
 )

@@ -138,6 +138,6 @@ SOURCE = Source(
     summary="your folder: a folder a class, already split or not, or lists of files and labels",
     version=1,
     write=write,
-    next_command="make train-cls DATA={out}",
+    next_command="make train-cls EXP=cls/resnet18_flowers DATA={out}",
     takes_origin=True,
 )
