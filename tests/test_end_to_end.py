@@ -2,14 +2,18 @@
 
 import json
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Run
 from PIL import Image
 
 from train.experiment import Experiment
+
+TINY = Path(__file__).parent / "configs" / "cls" / "tiny_digits.py"
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
