@@ -10,6 +10,8 @@ from mmengine.config import Config
 
 from train import config as configs
 from train import data as sources
+from train.cli import say
+from train.data.summary import summary
 from train.errors import BackendError, InputError, UsageError
 from train.experiment import Experiment, Record, tools
 from train.files import sha256, sha256_json, write_atomic
@@ -184,7 +186,10 @@ def _prepare(config: Config, file: Path, request: Request) -> Any:
         # Each origin has its own prepared set, so that two experiments on two folders do not displace each other.
         origin = request.data.resolve()
         out = request.work / "data" / f"{source}-{origin.name}-{sha256_json(str(origin))[:6]}"
-    return sources.prepare(source, out, origin=request.data, skip_bad=request.skip_bad)
+    prepared = sources.prepare(source, out, origin=request.data, skip_bad=request.skip_bad)
+    for line in summary(prepared):
+        say(line)
+    return prepared
 
 
 def _choose_device(device: str) -> None:

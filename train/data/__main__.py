@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from train.cli import finish, run
-from train.data import SPLITS, WARNINGS, Prepared, prepare, sources
-from train.data.images import some
+from train.data import prepare, sources
+from train.data.summary import summary
 
 EXAMPLES = """
 examples:
@@ -49,19 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return finish(
         asdict(made),
         as_json=arguments.json,
-        lines=_report(made),
+        lines=summary(made),
         next_command=sources()[made.source].next_command.format(out=out) if trainable else None,
     )
-
-
-def _report(made: Prepared) -> list[str]:
-    counts = ", ".join(f"{made.images[split]} {split}" for split in SPLITS)
-    verb = "current" if made.reused else "wrote"
-    warnings = [
-        f"warning: {len(lines)} {WARNINGS.get(kind, kind)}: {some(lines, '; ')}"
-        for kind, lines in made.findings.items()
-    ]
-    return [*warnings, f"{verb} {made.root}: {counts} images, {len(made.classes)} classes ({made.fingerprint[:12]})"]
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ def test_default_place_json_and_second_run(class_folders: Path) -> None:
     result = json.loads(done.stdout)
     assert result["root"] == "work/data/imagefolder"
     assert result["images"] == {"train": 16, "val": 4}
-    assert "wrote work/data/imagefolder: 16 train, 4 val images, 2 classes" in done.stderr
+    assert "wrote: work/data/imagefolder (16 train, 4 val images, 2 classes)" in done.stderr
     assert done.stderr.splitlines()[-1] == "next: make train-cls EXP=cls/resnet18_flowers DATA=work/data/imagefolder"
     again = call(class_folders.parent, "imagefolder", "--from", "photos")
     assert again.returncode == 0
     assert again.stdout == ""
-    assert again.stderr.startswith("current work/data/imagefolder: ")
+    assert again.stderr.startswith("current: work/data/imagefolder (")
 
 
 def test_a_bad_image_stops_with_one_line_and_nothing_written(class_folders: Path) -> None:
