@@ -1,11 +1,15 @@
 """The command line's habits, shared by the three rooms: exit codes, logs on stderr, one JSON object on stdout."""
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from train.errors import UsageError
+
+#: What the user can mend about a disk.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def say(message: str) -> None:
@@ -27,8 +31,8 @@ def finish(result: dict[str, Any], *, as_json: bool, lines: Sequence[str], next_
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Call a room's `main` and turn errors meant for the user into one line and their exit code.
 
-    An exception is meant for the user when it has an `exit_code` (see `train.errors`). Ctrl-C gives 130.
-    Anything else is a defect of ours and keeps its traceback.
+    An exception is meant for the user when it has an `exit_code` (see `train.errors`). A disk that is full or not ours
+    to write gives 3, Ctrl-C 130. Anything else is a defect of ours and keeps its traceback.
     """
     try:
         return main(argv)
@@ -36,6 +40,9 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         say("interrupted; run the same command again to go on")
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            say(f"error: {error.filename or 'output'}: {error.strerror}; free space or fix the permissions")
+            return 3
         code = getattr(error, "exit_code", None)
         if code is None:
             raise

@@ -206,8 +206,10 @@ def _choose_device(device: str) -> None:
 
 
 def _portable(config: Config) -> Config:
-    """The config without this run's own paths."""
+    """The config without this machine's paths: it travels in the bundle."""
     clean = Config(config.to_dict())
+    for _, dataset in configs.datasets(clean):
+        dataset.data_root = ""
     for key in ("work_dir", "launcher", "resume"):
         clean.pop(key, None)
     clean.load_from = None

@@ -1,5 +1,6 @@
 """The command line's habits."""
 
+import errno
 import json
 
 import pytest
@@ -25,6 +26,14 @@ def test_an_error_for_the_user_is_one_line_and_a_code(
 
     assert cli.run(main) == code
     assert capsys.readouterr().err == "error: what was found; what to do\n"
+
+
+def test_a_disk_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "work/x")
+
+    assert cli.run(main) == 3
+    assert capsys.readouterr().err.startswith("error: work/x: No space left on device;")
 
 
 def test_a_defect_of_ours_keeps_its_traceback() -> None:
