@@ -95,9 +95,8 @@ def test_a_damaged_bundle_is_made_anew(copied: Experiment) -> None:
 
 
 def test_mmdeploys_own_sdk_gives_the_same_labels(digits_experiment: Experiment) -> None:
-    from mmdeploy_runtime import Classifier
-
-    classifier = Classifier(model_path=str(digits_experiment.bundle), device_name="cpu", device_id=0)
+    sdk = pytest.importorskip("mmdeploy_runtime", reason="mmdeploy_runtime has no wheel for this Python")
+    classifier = sdk.Classifier(model_path=str(digits_experiment.bundle), device_name="cpu", device_id=0)
     ours = slipway_runtime.load(digits_experiment.bundle)
     paths = [path for path, _ in data.read_split(Path(digits_experiment.read().data["root"]), "val")][::6]
     assert len(paths) >= 50
