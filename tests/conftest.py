@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from train.compat import ops
+
+# Before any test module imports mmcv, as the rooms do it.
+ops.install()
+
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "configs" / "cls" / "tiny_digits.py"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 from time import perf_counter_ns, sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,22 +51,32 @@ def _spin() -> None:
         pass
 
 
+def _worst_ratio(stage: Stage, call: Callable[[], None], **options: Any) -> float:
+    """Measured over real duration, of the median call and of the whole loop: the one further from 1.
+
+    The best of three tries: a process that is put aside between the two clocks' readings says nothing of the timer.
+    """
+    tries = []
+    for _ in range(3):
+        timing = measure([call], BRIEF, **options)
+        timed = stage.took_us[-len(timing.samples_us) :]
+        ratios = (median(timing.samples_us) / median(timed), timing.wall_s * 1e6 / sum(timed))
+        tries.append(max(ratios, key=lambda ratio: abs(ratio - 1)))
+    return min(tries, key=lambda ratio: abs(ratio - 1))
+
+
 @pytest.mark.parametrize("wait", [lambda: sleep(0.005), _spin], ids=["sleep", "spin"])
 @pytest.mark.parametrize("boundary", ["model", "host"])
 def test_a_stage_of_known_duration_is_measured_within_two_percent(wait: Callable[[], None], boundary: str) -> None:
     stage = Stage(wait)
     call = stage.bind(FEEDS) if boundary == "model" else lambda: stage.run(FEEDS)
-    timing = measure([call], BRIEF)
-    timed = stage.took_us[-len(timing.samples_us) :]
-    assert median(timing.samples_us) / median(timed) == pytest.approx(1, abs=0.02)
-    assert timing.wall_s * 1e6 / sum(timed) == pytest.approx(1, abs=0.02)
+    assert _worst_ratio(stage, call) == pytest.approx(1, abs=0.02)
 
 
 def test_the_audit_sees_a_timer_that_is_off() -> None:
     stage = Stage(_spin)
-    timing = measure([stage.bind(FEEDS)], BRIEF, clock=lambda: perf_counter_ns() * 105 // 100)
-    timed = stage.took_us[-len(timing.samples_us) :]
-    assert median(timing.samples_us) / median(timed) != pytest.approx(1, abs=0.02)
+    off = _worst_ratio(stage, stage.bind(FEEDS), clock=lambda: perf_counter_ns() * 105 // 100)
+    assert off != pytest.approx(1, abs=0.02)
 
 
 class Simulated:
