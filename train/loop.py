@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from train import checkpoint
 from train.cli import say
 from train.errors import UsageError
-from train.runner import Plan, Request
+from train.plan import Plan, Request
 
 
 class _Runner(Runner):

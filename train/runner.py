@@ -2,89 +2,16 @@
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from train import config as configs
-from train import data as sources
-from train.cli import say
-from train.data.summary import summary
 from train.errors import BackendError, InputError, UsageError
 from train.experiment import Experiment, Record, tools
-from train.files import sha256, sha256_json, write_atomic
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for: its arguments, with their meaning.
-
-    Attributes:
-        experiment: a name ("cls/resnet18_digits") or the path of a config.
-        work: the folder of all experiments.
-        data: images to use instead of the source's own.
-        load_from: a pretrained checkpoint to fine-tune.
-        options: `key=value` overrides of the config.
-        device: "cpu", "cuda" or "auto" (CUDA where there is one).
-        resume: go on from the newest checkpoint of an interrupted run.
-        trust: load a checkpoint that holds more than tensors.
-        skip_bad: leave unreadable images out instead of refusing the set.
-        force: train again though nothing changed.
-    """
-
-    experiment: str
-    work: Path = Path("work")
-    data: Path | None = None
-    load_from: Path | None = None
-    options: tuple[str, ...] = ()
-    device: str = "auto"
-    resume: bool = False
-    trust: bool = False
-    skip_bad: bool = False
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request with its config read, its data prepared, and the fingerprint of what would be trained."""
-
-    experiment: Experiment
-    file: Path
-    config: Config
-    data: dict[str, Any]
-    fingerprint: str
-
-
-def plan(request: Request, *, purpose: str = "train") -> Plan:
-    """Read the config, prepare the data and bind the two.
-
-    Raises:
-        UsageError: a config without a known `source`, or any fault of `config.read`.
-        InputError: bad data.
-    """
-    name, file = configs.locate(request.experiment)
-    config = configs.read(file, request.options)
-    prepared = _prepare(config, file, request)
-    classes = configs.class_names(config, prepared.classes)
-    configs.bind(config, prepared.root, classes)
-    data = {
-        "root": str(prepared.root),
-        "source": prepared.source,
-        "fingerprint": prepared.fingerprint,
-        "classes": list(classes),
-    }
-    fingerprint = sha256_json(
-        {
-            "purpose": purpose,
-            "config": {key: value for key, value in config.to_dict().items() if key not in ("work_dir", "data_root")},
-            "data": data,
-            "load_from": sha256(request.load_from) if request.load_from and request.load_from.is_file() else None,
-            "tools": tools(),
-        }
-    )
-    return Plan(Experiment(name, request.work), file, config, data, fingerprint)
+from train.files import sha256, write_atomic
+from train.plan import Plan, Request, plan
 
 
 def train(request: Request) -> tuple[Experiment, Record, bool]:
@@ -124,10 +51,15 @@ def adopt(request: Request, checkpoint: Path) -> tuple[Experiment, Record]:
 
     Raises:
         InputError: a checkpoint that is refused or does not fit the config's model.
+        UsageError: the experiment holds a model that was trained here.
     """
     planned = plan(request, purpose=f"adopt {sha256(checkpoint) if checkpoint.is_file() else ''}")
     if record := planned.experiment.current(planned.fingerprint):
         return planned.experiment, record
+    if (planned.experiment.train / "record.json").is_file() and planned.experiment.read().origin == "trained":
+        raise UsageError(
+            f"{planned.experiment.train}: holds a model trained here, which CHECKPOINT= would replace; choose another WORK="
+        )
     configs.activate(planned.config, planned.file)
     model = build_model(planned.config)
     return planned.experiment, publish(planned, model, checkpoint, origin=checkpoint.name, trust=request.trust)
@@ -175,21 +107,6 @@ def publish(
     )
     experiment.write(record)
     return record
-
-
-def _prepare(config: Config, file: Path, request: Request) -> Any:
-    source = config.get("source")
-    if source is None:
-        raise UsageError(f"{file}: names no data source; add source = one of {', '.join(sorted(sources.sources()))}")
-    out = request.work / "data" / source
-    if request.data is not None:
-        # Each origin has its own prepared set, so that two experiments on two folders do not displace each other.
-        origin = request.data.resolve()
-        out = request.work / "data" / f"{source}-{origin.name}-{sha256_json(str(origin))[:6]}"
-    prepared = sources.prepare(source, out, origin=request.data, skip_bad=request.skip_bad)
-    for line in summary(prepared):
-        say(line)
-    return prepared
 
 
 def _choose_device(device: str) -> None:

@@ -115,6 +115,8 @@ def test_refusals(request_: runner.Request, trained: Experiment, tmp_path: Path)
     with pytest.raises(InputError, match="does not fit the model"):
         runner.adopt(replace(request_, work=tmp_path), other)
     assert not (tmp_path / "cls" / "tiny_digits" / "train" / "record.json").exists()
+    with pytest.raises(UsageError, match="holds a model trained here"):
+        runner.adopt(request_, trained.checkpoint)
     with pytest.raises(UsageError, match="nothing trained yet"):
         Experiment("cls/none", tmp_path).read()
 

@@ -1,0 +1,100 @@
+"""What is to be trained: a request with its config read, its data prepared, and the fingerprint of both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from train import config as configs
+from train import data as sources
+from train.cli import say
+from train.data.summary import summary
+from train.errors import UsageError
+from train.experiment import Experiment, tools
+from train.files import sha256, sha256_json
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: its arguments, with their meaning.
+
+    Attributes:
+        experiment: a name ("cls/resnet18_digits") or the path of a config.
+        work: the folder of all experiments.
+        data: images to use instead of the source's own.
+        load_from: a pretrained checkpoint to fine-tune.
+        options: `key=value` overrides of the config.
+        device: "cpu", "cuda" or "auto" (CUDA where there is one).
+        resume: go on from the newest checkpoint of an interrupted run.
+        trust: load a checkpoint that holds more than tensors.
+        skip_bad: leave unreadable images out instead of refusing the set.
+        force: train again though nothing changed.
+    """
+
+    experiment: str
+    work: Path = Path("work")
+    data: Path | None = None
+    load_from: Path | None = None
+    options: tuple[str, ...] = ()
+    device: str = "auto"
+    resume: bool = False
+    trust: bool = False
+    skip_bad: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with its config read, its data prepared, and the fingerprint of what would be trained."""
+
+    experiment: Experiment
+    file: Path
+    config: Config
+    data: dict[str, Any]
+    fingerprint: str
+
+
+def plan(request: Request, *, purpose: str = "train") -> Plan:
+    """Read the config, prepare the data and bind the two.
+
+    Raises:
+        UsageError: a config without a known `source`, or any fault of `config.read`.
+        InputError: bad data.
+    """
+    name, file = configs.locate(request.experiment)
+    config = configs.read(file, request.options)
+    prepared = _prepare(config, file, request)
+    classes = configs.class_names(config, prepared.classes)
+    configs.bind(config, prepared.root, classes)
+    data = {
+        "root": str(prepared.root),
+        "source": prepared.source,
+        "fingerprint": prepared.fingerprint,
+        "classes": list(classes),
+    }
+    fingerprint = sha256_json(
+        {
+            "purpose": purpose,
+            "config": {key: value for key, value in config.to_dict().items() if key not in ("work_dir", "data_root")},
+            "data": data,
+            "load_from": sha256(request.load_from) if request.load_from and request.load_from.is_file() else None,
+            "tools": tools(),
+        }
+    )
+    return Plan(Experiment(name, request.work), file, config, data, fingerprint)
+
+
+def _prepare(config: Config, file: Path, request: Request) -> Any:
+    source = config.get("source")
+    if source is None:
+        raise UsageError(f"{file}: names no data source; add source = one of {', '.join(sorted(sources.sources()))}")
+    out = request.work / "data" / source
+    if request.data is not None:
+        # Each origin has its own prepared set, so that two experiments on two folders do not displace each other.
+        origin = request.data.resolve()
+        out = request.work / "data" / f"{source}-{origin.name}-{sha256_json(str(origin))[:6]}"
+    prepared = sources.prepare(source, out, origin=request.data, skip_bad=request.skip_bad)
+    for line in summary(prepared):
+        say(line)
+    return prepared
