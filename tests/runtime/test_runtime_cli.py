@@ -217,11 +217,16 @@ def test_a_name_that_is_no_text(bundle: Path, colours: Colours, tmp_path: Path) 
     assert json.loads(done.stdout)["top"][0]["name"] == "green"
 
 
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def running(bundle: Path, colours: Colours) -> Iterator[subprocess.Popen[bytes]]:
     """A process with thousands of images before it that has printed its first line."""
     command = [sys.executable, "-m", "slipway_runtime", str(bundle), *[str(colours["red"])] * 10_000]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # A shell's background jobs ignore Ctrl-C, and so would their children.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c) as process:
         assert process.stdout
         assert b"red (0." in process.stdout.readline()
         yield process
