@@ -76,4 +76,8 @@ def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpo
         for transform in task.get("transforms", []):
             if "meta_keys" in transform:
                 transform["meta_keys"].sort()
+            if transform.get("size", [0])[-1] == -1:
+                # The short edge alone gives mmpretrain's ResizeEdge; `keep_ratio` would round a second time, to one
+                # pixel less for some images (csrc/mmdeploy/preprocess/transform/resize.cpp).
+                transform["keep_ratio"] = False
     (folder / "pipeline.json").write_text(json.dumps(steps, indent=4) + "\n")
