@@ -25,7 +25,7 @@ EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoi
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,FORCE,--force) $(call flag,JSON,--json)
 
-.PHONY: help experiments setup demo data-% train-% export-% verify bench infer test test-all test-gpu lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% train-% export-% verify bench infer test test-all test-gpu lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -107,6 +107,9 @@ format: .venv/ready ## let ruff mend what it can
 
 schema: .venv/ready ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
+
+readme: .venv/ready ## write the table of benchmarks/results into README.md
+	@$(PYTHON) -m benchmarks report benchmarks/results --into README.md
 
 requirements: ## compile requirements/*.in anew, with hashes
 	@cd requirements && for set in dev deploy train; do \

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--json", action="store_true", help="print the results, without raw samples, as one JSON object instead"
     )
+    show.add_argument("--into", type=Path, metavar="FILE", help="put a short table between a document's markers")
     show.set_defaults(call=_report)
     return made
 
@@ -101,13 +102,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from benchmarks import report, results
+    from benchmarks import brief, report, results
 
     found = [results.read(file) for path in arguments.paths for file in _result_files(path)]
     if arguments.json:
         return cli.finish(
             {"experiments": {entry.experiment: entry.summary() for entry in found}}, as_json=True, lines=[]
         )
+    if arguments.into:
+        brief.insert(arguments.into, brief.render(found))
+        return cli.finish({}, as_json=False, lines=[f"wrote: {arguments.into}"])
     sys.stdout.write(report.render(found))
     return 0
 
@@ -115,10 +119,10 @@ def _report(arguments: argparse.Namespace) -> int:
 def _result_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.rglob("results.json"))
+    files = sorted(path.rglob("*results.json"))
     if not files:
         raise InputError(
-            f"{path}: expected results.json somewhere below, found none; run python -m benchmarks run first"
+            f"{path}: expected *results.json somewhere below, found none; run python -m benchmarks run first"
         )
     return files
 

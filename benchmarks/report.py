@@ -22,13 +22,13 @@ def _section(results: Results) -> list[str]:
     header = ["backend", "precision", "batch", "boundary", "median ms", "p90", "p95", "p99", "images/s"]
     header += [f"vs {results.matrix.baseline} [95 % CI]", *map(_metric_title, names)]
     header += ["peak MiB", "artifact", "status"]
-    table = [_cells(row, results.matrix.baseline, accuracy.get(row.backend), names) for row in results.rows]
+    lines = [_cells(row, results.matrix.baseline, accuracy.get(row.backend), names) for row in results.rows]
     return [
         f"# {results.experiment}",
         "",
         _environment(results.environment, results.rows[0].device),
         "",
-        *_table(header, table),
+        *table(header, lines),
         "",
         *_reasons(results.rows),
         *_remarks(results),
@@ -44,19 +44,20 @@ def _cells(row: Row, baseline: str, accuracy: Accuracy | None, metrics: Sequence
         str(row.batch),
         row.boundary,
         *(
-            _number(value, 3)
+            number(value, 3)
             for value in (row.latency_ms_median, row.latency_ms_p90, row.latency_ms_p95, row.latency_ms_p99)
         ),
-        _number(row.throughput_ips, 1),
-        _speedup(row, baseline),
-        *(_number(values.get(name), 2) for name in metrics),
-        _number(row.peak_rss_mib, 0),
+        number(row.throughput_ips, 1),
+        speedup(row, baseline),
+        *(number(values.get(name), 2) for name in metrics),
+        number(row.peak_rss_mib, 0),
         row.artifact_sha256[:8],
         _status(row),
     ]
 
 
-def _speedup(row: Row, baseline: str) -> str:
+def speedup(row: Row, baseline: str) -> str:
+    """A ratio with its interval, or what stands in its place."""
     if row.speedup is not None:
         return f"{row.speedup.value:.2f}× [{row.speedup.low:.2f}, {row.speedup.high:.2f}]"
     return "baseline" if row.backend == baseline else NONE
@@ -66,7 +67,8 @@ def _status(row: Row) -> str:
     return "**INVALID**" if row.status == "invalid" else row.status
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """A number, or a dash where there is none."""
     return NONE if value is None else f"{value:.{digits}f}"
 
 
@@ -76,7 +78,8 @@ def _metric_title(name: str) -> str:
     return title.replace("top", "top-", 1) if title.startswith("top") else title
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
 
