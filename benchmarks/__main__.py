@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,report}")
     run = verbs.add_parser("run", help="measure experiments", epilog=EPILOG, formatter_class=made.formatter_class)
-    run.add_argument("experiments", nargs="+", metavar="EXP", help="an experiment's name, as cls/resnet18_digits")
+    run.add_argument("experiments", nargs="+", metavar="EXP", help="an experiment's name, or the path of its config")
     which = run.add_mutually_exclusive_group()
     which.add_argument(
         "--config",
@@ -119,10 +119,10 @@ def _report(arguments: argparse.Namespace) -> int:
 def _result_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.rglob("*results.json"))
+    files = sorted(path.rglob("results.json"))
     if not files:
         raise InputError(
-            f"{path}: expected *results.json somewhere below, found none; run python -m benchmarks run first"
+            f"{path}: expected results.json somewhere below, found none; run python -m benchmarks run first"
         )
     return files
 

@@ -10,7 +10,7 @@ from slipway_runtime.manifest import Manifest
 from train import data
 from train.cli import nearest
 from train.errors import InputError
-from train.experiment import Experiment, Record
+from train.experiment import Experiment, Record, locate, names
 from train.files import sha256
 
 
@@ -62,9 +62,10 @@ def read(work: Path, name: str) -> Exported:
         InputError: not exported yet, files altered, a bundle made from another checkpoint, or data that has changed.
         BundleError: a manifest or a graph that is damaged.
     """
+    name = locate(name)[0] if name.endswith(".py") else name
     known = [str(path.parent.parent.relative_to(work)) for path in work.glob("**/train/record.json")]
-    if known and name not in known:
-        raise nearest(name, known, "experiment")
+    if name not in (*known, *names()):
+        raise nearest(name, known or names(), "experiment")
     experiment = Experiment(name, work.resolve())
     record = experiment.read()
     if not (experiment.bundle / manifests.FILE_NAME).is_file():

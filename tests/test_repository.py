@@ -72,6 +72,12 @@ def test_every_make_command_in_the_docs_exists() -> None:
     assert not {verb for verb in used if not any(pattern.match(verb) for pattern in patterns)}
 
 
+def test_no_data_and_no_weights_are_tracked() -> None:
+    """Data sets are prepared or downloaded, checkpoints trained: none of them is part of the project."""
+    kinds = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pth", ".onnx", ".npz", ".zip", ".tgz")
+    assert not [str(path) for path in tracked() if path.suffix.lower() in kinds and "docs" not in path.parts]
+
+
 def test_files_stay_readable() -> None:
     long = {
         str(path): count for path in tracked() if path.suffix == ".py" and (count := path.read_text().count("\n")) > 400

@@ -9,36 +9,20 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from train.cli import nearest
 from train.errors import InputError, UsageError
+from train.experiment import CONFIGS, locate, names
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "train"
-
-
-def names() -> list[str]:
-    """Every experiment that `EXP=` picks, as "cls/resnet18_digits"."""
-    return sorted(
-        str(path.relative_to(CONFIGS).with_suffix(""))
-        for path in CONFIGS.glob("*/*.py")
-        if not path.parent.name.startswith("_")
-    )
-
-
-def locate(experiment: str) -> tuple[str, Path]:
-    """The name and the file of an experiment, given by name ("cls/resnet18_digits") or by the path of a config.
-
-    Raises:
-        UsageError: an unknown name (the nearest is suggested) or a missing file.
-    """
-    if not experiment.endswith(".py"):
-        if experiment not in names():
-            raise nearest(experiment, names(), "experiment")
-        return experiment, CONFIGS / f"{experiment}.py"
-    path = Path(experiment)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such config")
-    if path.resolve().is_relative_to(CONFIGS):
-        return str(path.resolve().relative_to(CONFIGS).with_suffix("")), path
-    task = f"{path.parent.name}/" if path.parent.name in ("cls", "det", "seg") else ""
-    return task + path.stem, path
+__all__ = [
+    "CONFIGS",
+    "activate",
+    "bind",
+    "check",
+    "class_names",
+    "datasets",
+    "locate",
+    "names",
+    "read",
+    "test_pipeline",
+]
 
 
 def read(path: Path, options: Sequence[str] = ()) -> Config:

@@ -219,7 +219,7 @@ def _check_arguments(name: str, source: Source, out: Path, origin: Path | None, 
         raise UsageError(f"source '{name}' needs a folder of images: --from DIR (make: DATA=DIR)")
     if origin is not None:
         if not source.takes_origin:
-            raise UsageError(f"source '{name}' makes its own images and takes no folder; leave --from out")
+            raise UsageError(f"source '{name}' makes its own images and takes no folder; leave --from (DATA=) out")
         if not origin.is_dir():
             raise InputError(f"{origin}: no such folder; --from must name the folder that holds the images")
         inner, outer = out.resolve(), origin.resolve()
