@@ -82,15 +82,15 @@ def _pad(transform: Transform) -> Step:
 
 def _preprocessor(preprocessor: Transform) -> list[Step]:
     """mmpretrain's `ClsDataPreprocessor`: channels reversed, then (x − mean) / std, then padding."""
-    if preprocessor.get("pad_size_divisor", 1) > 1:
-        raise UsageError(
-            "data_preprocessor.pad_size_divisor > 1 has no counterpart in the runtimes yet; use a Pad transform"
-        )
     reverse = preprocessor.get("to_rgb", False) or preprocessor.get("bgr_to_rgb", False)
     # Without a mean nothing is normalised, and (x − 0) / 1 leaves a float32 as it is.
     plain = preprocessor.get("mean") is None
     mean, std = ([0.0] * 3, [1.0] * 3) if plain else (preprocessor["mean"], preprocessor["std"])
-    return [Normalize(mean=tuple(mean), std=tuple(std), reverse_channels=bool(reverse))]
+    steps: list[Step] = [Normalize(mean=tuple(mean), std=tuple(std), reverse_channels=bool(reverse))]
+    divisor = preprocessor.get("pad_size_divisor", 1)
+    if divisor > 1:
+        steps.append(Pad(divisor=divisor, value=(float(preprocessor.get("pad_value", 0)),)))
+    return steps
 
 
 def _only(transform: Transform, **allowed: Any) -> None:

@@ -62,6 +62,7 @@ def test_what_cannot_be_repeated_is_refused(transform: dict[str, Any], message: 
         pipeline.steps(config(transform))
 
 
-def test_a_preprocessor_that_pads_is_refused() -> None:
-    with pytest.raises(UsageError, match="pad_size_divisor"):
-        pipeline.steps(config(pad_size_divisor=32))
+def test_a_preprocessor_that_pads_does_so_after_normalising() -> None:
+    found = pipeline.steps(config(pad_size_divisor=32, pad_value=7))
+    assert found[-1] == Pad(divisor=32, value=(7.0,))
+    assert isinstance(found[-2], Normalize)
