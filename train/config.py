@@ -158,7 +158,8 @@ def bind(config: Config, root: Path, classes: Sequence[str]) -> None:
         dataset.metainfo = dict(classes=tuple(classes))
         # MMEngine replaces a sample that fails by a random other one, up to 1000 times, in silence.
         dataset.max_refetch = 0
-    _set_class_count(config.model, len(classes))
+    for part in ("model", "val_evaluator", "test_evaluator"):
+        _set_class_count(config.get(part), len(classes))
     if "data_preprocessor" in config:
         config.data_preprocessor.num_classes = len(classes)
     config.model.setdefault("data_preprocessor", config.get("data_preprocessor"))
@@ -169,6 +170,8 @@ def _set_class_count(node: Any, count: int) -> None:
         for key, value in node.items():
             if key == "num_classes" and isinstance(value, int):
                 node[key] = count
+            elif key == "topk" and isinstance(value, list | tuple):
+                node[key] = tuple(k for k in value if k <= count)  # top-5 of three classes is refused by mmpretrain
             else:
                 _set_class_count(value, count)
     elif isinstance(node, list):

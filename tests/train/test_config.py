@@ -95,6 +95,14 @@ def test_a_scope_we_do_not_train_is_refused(tmp_path: Path) -> None:
         configs.activate(configs.read(mine), mine)
 
 
+def test_three_classes_have_no_top_five() -> None:
+    config = configs.read(DIGITS)
+    configs.bind(config, Path("root"), ["a", "b", "c"])
+    assert config.val_evaluator.topk == config.test_evaluator.topk == config.model.head.topk == (1,)
+    configs.bind(control := configs.read(DIGITS), Path("root"), list("abcde"))
+    assert tuple(control.val_evaluator.topk) == (1, 5)
+
+
 def test_one_class_is_no_classification() -> None:
     with pytest.raises(InputError, match="at least two"):
         configs.bind(configs.read(DIGITS), Path("root"), ["only"])
