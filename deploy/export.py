@@ -87,7 +87,7 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
         bundle.seal(folder, described)
         say(f"verifying: {len(images)} images against the unpatched model")
         result = parity.compare(slipway_runtime.load(folder), reference, images)
-        result.require()
+        result.require("no bundle was written")
         verdict = {**result.to_dict(), "fingerprint": fingerprint}
         (folder / bundle.PARITY).write_text(json.dumps(verdict, indent=2) + "\n")
     return Exported(experiment.bundle, verdict, new=True)

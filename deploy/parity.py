@@ -7,7 +7,6 @@ Two questions, each answered by numbers in `parity.json`:
   Runtime's own backend tests, with torch's rtol), with the arg max besides; for a dynamic graph at three sizes or more.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -114,8 +113,8 @@ class Parity:
         verdict = "passed" if self.passed else "FAILED"
         return f"parity {verdict}: {self.images} images, {len(self.sizes)} sizes, max |Δ| {worst:.2e}"
 
-    def require(self) -> None:
-        """Raise VerificationError, with the reasons, unless parity passed."""
+    def require(self, consequence: str = "export again") -> None:
+        """Raise VerificationError, with the reasons and what follows from them, unless parity passed."""
         if self.passed:
             return
         reasons = list(self.faults)
@@ -129,9 +128,7 @@ class Parity:
                         f"arg max equal in {output.agreeing} of {output.rows}"
                     )
                 )
-        raise VerificationError(
-            f"the graph does not compute what the model does: {'; '.join(reasons)}; no bundle was written"
-        )
+        raise VerificationError(f"the graph does not compute what the model does: {'; '.join(reasons)}; {consequence}")
 
 
 def validation_images(record: Record, count: int = MIN_IMAGES) -> list[Path]:
@@ -181,11 +178,6 @@ def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parit
             f"compared at {len(parity.sizes)} sizes, at least {MIN_SIZES} are needed for a dynamic graph"
         )
     return parity
-
-
-def write(parity: Parity) -> str:
-    """The text of `parity.json`."""
-    return json.dumps(parity.to_dict(), indent=2) + "\n"
 
 
 def _compare_batch(model: Model, reference: Reference, batch: NDArray, parity: Parity) -> None:

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 
 from deploy import compat, graph, rewrites, tasks
+from deploy.bundle import GRAPH
 from train import checkpoint
 from train.cli import say
 from train.errors import UsageError
@@ -35,7 +36,7 @@ def trace(config: Config, weights: Path, deploy_config: Config, samples: list[to
     settings = deploy_config.onnx_config
     model = build_model(config)
     checkpoint.load_into(model, weights)
-    dynamic_batch = 0 in (settings.get("dynamic_axes") or {}).get("input", {})
+    dynamic_batch = 0 in (settings.dynamic_axes or {}).get("input", {})
     inputs = torch.stack(samples if dynamic_batch and samples[0].shape == samples[1].shape else samples[:1])
     with tempfile.TemporaryDirectory() as scratch, no_mp(), compat.torchscript_exporter():
         rewrites.reset()
@@ -49,7 +50,7 @@ def trace(config: Config, weights: Path, deploy_config: Config, samples: list[to
             input_names=settings.input_names,
             output_names=settings.output_names,
             opset_version=settings.opset_version,
-            dynamic_axes=settings.get("dynamic_axes"),
+            dynamic_axes=settings.dynamic_axes,
             keep_initializers_as_inputs=False,
             optimize=False,
         )
@@ -62,15 +63,24 @@ def trace(config: Config, weights: Path, deploy_config: Config, samples: list[to
 
 
 def complete(deploy_config: Config, task: Any, sample: torch.Tensor) -> None:
-    """Fill in what MMDeploy asks of a config and an experiment already knows."""
+    """Fill in what MMDeploy asks of a config and a bundle or an experiment already decides.
+
+    Raises:
+        UsageError: an opset below 17.
+    """
     settings = deploy_config.onnx_config
+    settings.save_file = GRAPH
+    settings.input_names = ["input"]
     settings.output_names = list(task.OUTPUTS)
-    axes = settings.get("dynamic_axes")
-    if axes and 0 in axes["input"]:
+    axes = (settings.get("dynamic_axes") or {}).get("input", {})
+    # MMDeploy takes a graph without dynamic axes by the key's absence or None.
+    settings.dynamic_axes = {"input": axes} if axes else None
+    if 0 in axes:
         for name, extra in task.OUTPUTS.items():
-            axes[name] = {0: axes["input"][0], **extra}
-    if not axes or 2 not in axes["input"]:
+            settings.dynamic_axes[name] = {0: axes[0], **extra}
+    if 2 not in axes:
         settings.input_shape = [sample.shape[2], sample.shape[1]]
+    deploy_config.backend_config = dict(type="onnxruntime")
     deploy_config.codebase_config = dict(task.CODEBASE)
     if settings.get("opset_version", 0) < graph.MIN_OPSET:
         raise UsageError(

@@ -75,9 +75,6 @@ def build(planned: Plan, request: Request) -> Any:
         else:
             say(f"resuming from {newest}")
             config.load_from, config.resume = str(newest), True
-    else:
-        for old in (*folder.glob("epoch_*.pth"), *folder.glob("iter_*.pth"), *folder.glob("best_*.pth")):
-            old.unlink()
     try:
         runner = _Runner.from_cfg(config)
     except (TypeError, KeyError, ValueError) as error:
@@ -86,6 +83,10 @@ def build(planned: Plan, request: Request) -> Any:
     runner.register_hook(checkpoint.PlainStateHook())
     if request.load_from and not config.resume:
         runner.fine_tune(request.load_from, trust=request.trust)
+    if not config.resume:
+        # Only now: a run that could not start must not cost an interrupted one its checkpoints.
+        for old in (*folder.glob("epoch_*.pth"), *folder.glob("iter_*.pth"), *folder.glob("best_*.pth")):
+            old.unlink()
     return runner
 
 

@@ -76,9 +76,9 @@ def plan(request: Request, *, purpose: str = "train") -> Plan:
     fingerprint = sha256_json(
         {
             "purpose": purpose,
-            "config": {key: value for key, value in config.to_dict().items() if key not in ("work_dir", "data_root")},
+            "config": config.to_dict(),
             "data": data,
-            "load_from": sha256(request.load_from) if request.load_from and request.load_from.is_file() else None,
+            "load_from": sha256(request.load_from) if request.load_from else None,
             "tools": tools(),
         }
     )

@@ -53,7 +53,9 @@ def adopt(request: Request, checkpoint: Path) -> tuple[Experiment, Record]:
         InputError: a checkpoint that is refused or does not fit the config's model.
         UsageError: the experiment holds a model that was trained here.
     """
-    planned = plan(request, purpose=f"adopt {sha256(checkpoint) if checkpoint.is_file() else ''}")
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}: no such checkpoint (CHECKPOINT)")
+    planned = plan(request, purpose=f"adopt {sha256(checkpoint)}")
     if record := planned.experiment.current(planned.fingerprint):
         return planned.experiment, record
     if (planned.experiment.train / "record.json").is_file() and planned.experiment.read().origin == "trained":
@@ -113,13 +115,13 @@ def _choose_device(device: str) -> None:
     """Make the wanted device the one that MMEngine will find; called before CUDA is first looked at."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        return
-    import torch
+    elif device == "cuda":
+        import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BackendError(
-            "DEVICE=cuda: torch finds no CUDA device here; check the driver (nvidia-smi), or use DEVICE=cpu"
-        )
+        if not torch.cuda.is_available():
+            raise BackendError(
+                "DEVICE=cuda: torch finds no CUDA device here; check the driver (nvidia-smi), or use DEVICE=cpu"
+            )
 
 
 def _portable(config: Config) -> Config:

@@ -1,12 +1,3 @@
-# What every shape policy shares: MMDeploy's own keys. The codebase and the outputs come from the experiment's task.
-onnx_config = dict(
-    type="onnx",
-    export_params=True,
-    keep_initializers_as_inputs=False,
-    opset_version=17,
-    save_file="model.onnx",
-    input_names=["input"],
-    input_shape=None,
-    optimize=False,
-)
-backend_config = dict(type="onnxruntime")
+# What every shape policy shares. File, input, output and codebase names are the bundle's and the task's own
+# (deploy/trace.py), whatever an MMDeploy config says of them.
+onnx_config = dict(type="onnx", opset_version=17, input_shape=None)

@@ -80,6 +80,21 @@ def test_every_shape_policy(
     assert len(slipway_runtime.load(copied.bundle)(images[:5])) == 5
 
 
+def test_an_mmdeploy_config_of_ones_own(copied: Experiment, tmp_path: Path) -> None:
+    """Other file, output and codebase names, as MMDeploy's own configs have them: the bundle's names hold."""
+    mine = tmp_path / "classification_dynamic.py"
+    mine.write_text(
+        "onnx_config = dict(type='onnx', opset_version=17, save_file='end2end.onnx', input_names=['input'],\n"
+        "    output_names=['scores'], input_shape=None, dynamic_axes=dict(input={0: 'batch'}, scores={0: 'batch'}))\n"
+        "codebase_config = dict(type='mmpretrain', task='Classification')\n"
+    )
+    exported = export.export(copied, shape=str(mine))
+    assert exported.parity["passed"]
+    deploy = json.loads((exported.bundle / "deploy.json").read_text())
+    assert deploy["models"][0]["net"] == "model.onnx"
+    assert manifests.read(exported.bundle).outputs[0].name == "output"
+
+
 def test_another_shape_makes_a_new_bundle(copied: Experiment) -> None:
     assert export.export(copied, shape="static").new
     assert not export.export(copied, shape="static").new

@@ -110,10 +110,17 @@ def test_refusals(request_: runner.Request, trained: Experiment, tmp_path: Path)
         runner.train(replace(request_, load_from=tmp_path / "none.pth"))
     other = tmp_path / "other.pth"
     torch.save({"state_dict": {"features.0": torch.zeros(1)}}, other)
+    interrupted = tmp_path / "cls" / "tiny_digits" / "train" / "epoch_1.pth"
+    interrupted.parent.mkdir(parents=True)
+    interrupted.write_bytes(b"")
     with pytest.raises(InputError, match="is a checkpoint of another one"):
         runner.train(replace(request_, load_from=other, work=tmp_path))
+    assert interrupted.exists(), "a run that could not start leaves an interrupted one's checkpoints"
     with pytest.raises(InputError, match="does not fit the model"):
         runner.adopt(replace(request_, work=tmp_path), other)
+    with pytest.raises(InputError, match=r"no such checkpoint .CHECKPOINT"):
+        runner.adopt(replace(request_, work=tmp_path / "untouched"), tmp_path / "none.pth")
+    assert not (tmp_path / "untouched").exists()
     assert not (tmp_path / "cls" / "tiny_digits" / "train" / "record.json").exists()
     with pytest.raises(UsageError, match="holds a model trained here"):
         runner.adopt(request_, trained.checkpoint)
