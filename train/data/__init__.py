@@ -5,6 +5,9 @@ A classification source writes ImageNet's layout:
 
     OUT/train/<class>/*.png   OUT/val/<class>/*.png   OUT/classes.txt       (one name a line; line number = label)
     OUT/train.txt             OUT/val.txt             "class/NAME.png label", relative to OUT/train or OUT/val
+
+A segmentation source writes the layout that `label_maps` describes. Every set has
+
     OUT/dataset.json          what was asked, what was found
     OUT/SHA256SUMS            every other file, as `sha256sum -c SHA256SUMS` reads it; its own hash is the fingerprint
 
@@ -48,7 +51,8 @@ class Written:
     Attributes:
         classes: names in the order of their labels.
         images: split → number of images.
-        labels: split → class → number of labels (images of a classification set, instances of a detection set).
+        labels: split → class → number of labels: images of a classification set, instances of a detection set, pixels
+            of a segmentation set.
         findings: kind → one line each: what was left out or looks wrong (`WARNINGS` lists the kinds).
         checksums: path relative to the folder → SHA-256, for the files whose content was hashed on the way.
     """
@@ -100,6 +104,10 @@ WARNINGS = {
     "leaks": "images that are in train and in val",
     "conflicts": "identical images under two labels",
     "ignored": "files ignored",
+    "outside": "shapes that reach beyond their image, clipped",
+    "flat": "shapes without an area left out",
+    "turned": "images with an EXIF orientation, which the label maps must have followed",
+    "absent": "classes without a pixel in train",
 }
 
 

@@ -14,10 +14,14 @@ EXAMPLES = """
 examples:
   python -m train.data digits
   python -m train.data imagefolder --from ~/photos --out work/data/photos
+  python -m train.data labelme --from ~/labelled --out work/data/labelled
   python -m train.data flowers --from ~/flower_photos    (no download)
 
 written to --out:
-  train/<class>/*, val/<class>/*, classes.txt, train.txt, val.txt, dataset.json, SHA256SUMS
+  classification: train/<class>/*, val/<class>/*, classes.txt, train.txt, val.txt
+  segmentation: train/*, val/*, labels/{train,val}/*.png, labels/{train,val}.txt, labels/classes.json
+  detection: train/*, val/*, annotations/instances_{train,val}.json
+  and dataset.json, SHA256SUMS. python -m train.data.look draws a contact sheet of it.
   The split is 8:2 a class unless the source brings its own. Running again does nothing while nothing changed.
 """
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.data import SPLITS, Request, Source, Written
-from train.data.images import count_labels, stratified_split, write_lists
+from train.data.image_files import stratified_split
+from train.data.images import count_labels, write_lists
 
 CLASSES = tuple("0123456789")
 SIZE = 32  # pixels

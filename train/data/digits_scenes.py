@@ -5,8 +5,8 @@ ones. Written:
 
     OUT/{train,val}/NAME.png                        the scenes, 160 to 256 pixels a side
     OUT/annotations/instances_{train,val}.json      COCO instances: visible box, area and compressed RLE mask
-    OUT/labels/{train,val}/NAME.png                 PASCAL VOC label maps: 0 background, 1..10 digits, 255 ignore
-    OUT/classes.txt                                 one name a line
+    OUT/labels/                                     label maps (see `label_maps`): 0 background, 1..10 digits, 255 ignore
+    OUT/classes.txt                                 the digits, one a line
 
 A mask is the digit's visible ink. A digit of val is never seen in train, however drawn: both come from the split of
 `digits`. Two fields of an annotation are not COCO's: `source_index`, the digit it shows, and `visible`, the part of
@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data import Request, Source, Written
+from train.data import Request, Source, Written, label_maps
 from train.data.digits import CLASSES, load_split
 from train.data.images import count_labels
+from train.data.instances import encode, instance, write_instances
+from train.data.label_maps import IGNORE
 from train.data.progress import track
-from train.files import write_json
 
 SCENES = {"train": 240, "val": 60}
 SIDE = (160, 256)  # pixels of a scene, both ends included; height and width are drawn apart
@@ -33,7 +34,8 @@ GLYPH = (36, 80)  # pixels that the 8 rows of a digit are enlarged to
 ANGLE = 30.0  # degrees, either way
 MIN_VISIBLE = 0.6  # of a digit's ink, once the later ones are drawn
 TRIES = 20  # a digit; a scene that is full by then keeps fewer digits, but never less than two
-IGNORE = 255
+#: The classes of the label maps.
+PIXEL_CLASSES = label_maps.coloured(("background", *CLASSES))
 
 
 @dataclass(frozen=True)
@@ -90,74 +92,42 @@ def label_map(owner: NDArray[np.int32], labels: list[int]) -> NDArray[np.uint8]:
     return np.where(touching & (owner == 0), np.uint8(IGNORE), lookup[owner])
 
 
-def palette() -> NDArray[np.uint8]:
-    """PASCAL VOC's colours, 256×3 RGB: the bits of an index are dealt out to the channels' high bits in turn."""
-    colours = np.zeros((256, 3), np.uint8)
-    for index in range(256):
-        for bit in range(8):
-            colours[index, bit % 3] |= np.uint8((index >> bit & 1) << (7 - bit // 3))
-    return colours
-
-
 def write(folder: Path, request: Request) -> Written:
     """Write all scenes of both splits."""
     digits, labels, in_val = load_split(request.seed)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
     shown: list[tuple[str, int]] = []
+    names = {split: [f"{i:06d}.png" for i in range(1, scenes + 1)] for split, scenes in SCENES.items()}
     for number, (split, scenes) in enumerate(SCENES.items()):
         pool = np.flatnonzero(np.array(in_val) == (split == "val"))
         for kind in (folder, folder / "labels"):
             (kind / split).mkdir(parents=True)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for i in track(range(1, scenes + 1), scenes, f"drawing {split} scenes"):
+        for i, name in enumerate(track(names[split], scenes, f"drawing {split} scenes"), start=1):
             scene = draw_scene(digits, pool, np.random.default_rng([request.seed, number, i]))
-            name = f"{i:06d}.png"
             _write_scene(folder, split, name, scene, [labels[d] for d in scene.digits])
             height, width = scene.owner.shape
             images.append({"id": i, "file_name": name, "width": width, "height": height})
-            annotations += _annotations(scene, labels, image_id=i, first_id=len(annotations) + 1)
-        coco = {
-            "info": {"description": f"Digit scenes, {split}, seed {request.seed}"},
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
-        }
-        write_json(folder / "annotations" / f"instances_{split}.json", coco)
+            annotations += _annotations(scene, labels, image_id=i)
+        write_instances(folder, split, f"Digit scenes of seed {request.seed}", CLASSES, images, annotations)
         shown += [(split, annotation["category_id"] - 1) for annotation in annotations]
+    label_maps.write_lists(folder, PIXEL_CLASSES, names)
     return Written(classes=CLASSES, images=dict(SCENES), labels=count_labels(CLASSES, shown))
 
 
 def _write_scene(folder: Path, split: str, name: str, scene: Scene, labels: list[int]) -> None:
     import cv2
-    from PIL import Image
 
     (folder / split / name).write_bytes(cv2.imencode(".png", scene.image)[1].tobytes())
-    indexed = Image.fromarray(label_map(scene.owner, labels))
-    indexed.putpalette(palette().ravel().tolist())  # turns a grey image into an indexed one
-    indexed.save(folder / "labels" / split / name)
+    label_maps.save(folder / "labels" / split / name, label_map(scene.owner, labels), PIXEL_CLASSES)
 
 
-def _annotations(scene: Scene, labels: list[int], *, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    """COCO annotations: https://cocodataset.org/#format-data."""
-    from pycocotools import mask as coco_mask
-
+def _annotations(scene: Scene, labels: list[int], *, image_id: int) -> list[dict[str, Any]]:
     found = []
     for i, index in enumerate(scene.digits):
-        rle = coco_mask.encode(np.asfortranarray(scene.owner == i + 1, dtype=np.uint8))
-        found.append(
-            {
-                "id": first_id + i,
-                "image_id": image_id,
-                "category_id": labels[index] + 1,
-                "bbox": coco_mask.toBbox(rle).tolist(),
-                "area": int(coco_mask.area(rle)),
-                "iscrowd": 0,
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                "source_index": index,
-                "visible": round(int(coco_mask.area(rle)) / scene.ink[i], 4),
-            }
-        )
+        each = instance(encode(scene.owner == i + 1), image_id, labels[index] + 1)
+        found.append({**each, "source_index": index, "visible": round(each["area"] / scene.ink[i], 4)})
     return found
 
 
@@ -203,8 +173,8 @@ def _paint(region: NDArray[np.uint8], alpha: NDArray[np.float32], rng: np.random
 
 
 SOURCE = Source(
-    summary="300 scenes of those digits with boxes, masks (COCO) and label maps (VOC); needs no network",
-    version=1,
+    summary="300 scenes of those digits with boxes, masks (COCO) and label maps; needs no network",
+    version=2,
     write=write,
-    next_command="",
+    next_command="make train-seg EXP=seg/pspnet-r18_digits",
 )

@@ -72,7 +72,7 @@ def read_labels(images: Path, labels: Path, split_ids: Path) -> Labels:
             if not 1 <= number <= len(label_of) or not 1 <= label_of[number - 1] <= len(CLASSES):
                 raise InputError(f"{split_ids}: image {number} has no label from 1 to {len(CLASSES)} in {labels}")
             name = f"jpg/image_{number:05d}.jpg"
-            found.append(Labelled(images / name, name, label_of[number - 1] - 1, split))
+            found.append(Labelled(images / name, name, split, label_of[number - 1] - 1))
     return Labels(CLASSES, found, every_class=False)
 
 

@@ -11,11 +11,11 @@
 
 from pathlib import Path
 
-from train.data import SPLITS, Request, Source, Written, is_hidden, walk
-from train.data.images import Labelled, Labels, some, write_images
+from train.data import SPLITS, Request, Source, Written, walk
+from train.data.image_files import EXTENSIONS, folders, read_lines, some
+from train.data.images import Labelled, Labels, write_images
 from train.errors import InputError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 CLASSES = "classes.txt"
 MAX_CLASSES = 100_000
 FORMS = "expected <class>/*.jpg, or train/<class>/ and val/<class>/, or train.txt and val.txt with lines 'FILE LABEL'"
@@ -40,14 +40,14 @@ def read_folder(origin: Path) -> Labels:
     if not splits:
         return _read_classes(origin, {None: origin})
     if len(splits) < len(SPLITS):
-        found = ", ".join(f"{path.name}/" for path in _folders(origin))
+        found = ", ".join(f"{path.name}/" for path in folders(origin))
         raise InputError(f"{origin}: expected train/ and val/, found {found}; rename or add the missing one")
     return _read_classes(origin, {split: origin / split for split in splits})
 
 
 def _read_classes(origin: Path, roots: dict[str | None, Path]) -> Labels:
     """Forms 1 and 2: a folder a class, below each root."""
-    names = sorted({path.name for root in roots.values() for path in _folders(root)})
+    names = sorted({path.name for root in roots.values() for path in folders(root)})
     if not names:
         raise InputError(f"{origin}: no class folders found; {FORMS}")
     listed = _read_class_names(origin)
@@ -64,7 +64,7 @@ def _read_classes(origin: Path, roots: dict[str | None, Path]) -> Labels:
             for path in walk(root / name):
                 shown = str(path.relative_to(origin))
                 if _is_image(path):
-                    images.append(Labelled(path, shown, label, split))
+                    images.append(Labelled(path, shown, split, label))
                 else:
                     ignored.append(shown)
     return Labels(classes, images, ignored=ignored)
@@ -79,7 +79,7 @@ def _lists(origin: Path) -> dict[str, Path]:
         raise InputError(f"{origin}: found train.txt without val.txt; add it, or remove both to use class folders")
     if (origin / "ann.txt").is_file():
         return {"val": origin / "ann.txt"}
-    if any(path.name != "images" for path in _folders(origin)):
+    if any(path.name != "images" for path in folders(origin)):
         return {}
     others = [path for path in sorted(origin.glob("*.txt")) if path.name != CLASSES]
     return {"val": others[0]} if len(others) == 1 else {}
@@ -89,11 +89,11 @@ def _read_lists(origin: Path, lists: dict[str, Path]) -> Labels:
     images = []
     for split, path in lists.items():
         places = [place for place in (origin, origin / "images", origin / split) if place.is_dir()]
-        for number, line in enumerate(_read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if line.strip():
                 name, label = _parse(line, f"{path}:{number}")
                 found = next((place / name for place in places if (place / name).is_file()), origin / name)
-                images.append(Labelled(found, f"{split}: {name}" if len(lists) > 1 else name, label, split))
+                images.append(Labelled(found, f"{split}: {name}" if len(lists) > 1 else name, split, label))
     top = max((image.label for image in images), default=-1)
     classes = _read_class_names(origin) or tuple(map(str, range(top + 1)))
     if top >= len(classes):
@@ -116,18 +116,7 @@ def _parse(line: str, where: str) -> tuple[str, int]:
 
 def _read_class_names(origin: Path) -> tuple[str, ...]:
     path = origin / CLASSES
-    return tuple(line.strip() for line in _read_lines(path)) if path.is_file() else ()
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").rstrip().split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text ({error}); save it as UTF-8")
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    return tuple(line.strip() for line in read_lines(path)) if path.is_file() else ()
 
 
 def _is_image(path: Path) -> bool:

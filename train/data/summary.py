@@ -1,7 +1,7 @@
 """A prepared set in lines for the person at the terminal."""
 
 from train.data import SPLITS, WARNINGS, Prepared
-from train.data.images import some
+from train.data.image_files import some
 
 
 def summary(made: Prepared) -> list[str]:

@@ -1,4 +1,4 @@
-"""Small image folders to prepare."""
+"""Small image folders and label maps to prepare."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from train.data import prepare
+from train.errors import InputError
 
 
 @pytest.fixture
@@ -40,6 +43,37 @@ def split_folders(tmp_path: Path, photo: Callable[[Path], Path]) -> Path:
             for i in range(images):
                 photo(tmp_path / "photos" / split / name / f"{i}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def mask() -> Callable[..., Path]:
+    """Write a 24×20 mask whose upper half is the first value (or RGB colour) and whose lower half the second."""
+
+    def write(path: Path, *halves: int | tuple[int, int, int], palette: list[int] | None = None) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.repeat(np.array(halves or (0, 1), np.uint8), 20 // max(len(halves), 2), axis=0)
+        image = Image.fromarray(np.stack([pixels] * 24, axis=1))
+        if palette:
+            image.putpalette(palette)
+        image.save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Prepare a folder that must be refused and leave nothing behind; returns the message."""
+
+    def call(source: str, origin: Path, **options: bool) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(InputError) as caught:
+            prepare(source, tmp_path / "out", origin=origin, **options)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return call
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from train.data import sources
 from train.data.__main__ import main
@@ -54,6 +57,45 @@ def test_a_bad_image_stops_with_one_line_and_nothing_written(class_folders: Path
     skipped = call(class_folders.parent, "imagefolder", "--from", "photos", "--out", "out", "--skip-bad")
     assert skipped.returncode == 0
     assert "warning: 1 unreadable images left out: dog/4.jpg (not an image)\n" in skipped.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "spoil", "expected"),
+    [
+        ("masks", lambda masks: Image.new("L", (9, 9)).save(masks / "0.png"), "masks/val/0.png (9×9 pixels, its image"),
+        (
+            "masks",
+            lambda masks: Image.new("L", (24, 20), 7).save(masks / "0.png"),
+            "masks/val/0.png (label 7 in 480 pix",
+        ),
+        ("masks", lambda masks: (masks / "1.png").unlink(), "masks/val/1 (no label map)"),
+        ("masks", lambda masks: shutil.rmtree(masks.parents[1] / "images" / "val"), "without val"),
+        ("voc", lambda masks: None, "expected JPEGImages/, SegmentationClass/"),
+        ("labelme", lambda masks: None, "no labelme file"),
+    ],
+)
+def test_label_maps_that_are_wrong(
+    source: str,
+    spoil: Callable[[Path], object],
+    expected: str,
+    tmp_path: Path,
+    photo: Callable[..., Path],
+    mask: Callable[..., Path],
+) -> None:
+    for split in ("train", "val"):
+        for i in range(2):
+            photo(tmp_path / "photos" / "images" / split / f"{i}.jpg")
+            mask(tmp_path / "photos" / "masks" / split / f"{i}.png", 0, 1)
+    (tmp_path / "photos" / "classes.txt").write_text("ground\nleaf\n")
+    assert call(tmp_path, "masks", "--from", "photos", "--out", "good").returncode == 0
+    spoil(tmp_path / "photos" / "masks" / "val")
+    done = call(tmp_path, source, "--from", "photos", "--out", "out")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert expected in last
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "photos"]
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from train.data import prepare, read_split
-from train.data.images import stratified_split
+from train.data.image_files import stratified_split
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from train.data import digits_scenes, load, prepare
+from train.data import digits_scenes, label_maps, load, prepare
 from train.data.digits import load_split
-from train.data.digits_scenes import label_map, palette
+from train.data.digits_scenes import label_map
+from train.data.label_maps import palette
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,18 @@ def test_label_maps_are_indexed_with_the_voc_palette(scenes: Path) -> None:
         [128, 128, 0],
         [224, 224, 192],
     ]
+
+
+def test_label_maps_are_listed_with_their_classes(scenes: Path) -> None:
+    classes = label_maps.read_classes(scenes)
+    assert [each.name for each in classes] == ["background", *"0123456789"]
+    assert [each.color for each in classes] == [tuple(colour) for colour in palette()[:11].tolist()]
+    assert load(scenes).classes == tuple("0123456789")
+    for split, expected in (("train", 240), ("val", 60)):
+        pairs = label_maps.read_split(scenes, split)
+        assert [image for image, _ in pairs] == sorted((scenes / split).iterdir())
+        assert [path for _, path in pairs] == sorted((scenes / "labels" / split).iterdir())
+        assert len(pairs) == expected
 
 
 def test_no_digit_is_in_both_splits(scenes: Path) -> None:
