@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image as Pil
 
 import slipway_runtime
 from slipway_runtime import manifest as m
@@ -18,6 +19,7 @@ from slipway_runtime.__main__ import main
 from slipway_runtime.image import decode
 
 Colours = dict[str, Path]
+OPACITIES = ["b i --opacity 1.1", "b i --opacity -0.1", "b i --opacity nan", "b i --opacity half"]
 Captured = pytest.CaptureFixture[str]
 BundleMaker = Callable[..., Path]
 
@@ -65,7 +67,7 @@ def test_a_corrupt_image_does_not_stop_the_rest(bundle: Path, folder: Path, caps
     assert [json.loads(line)["top"][0]["name"] for line in out.splitlines()] == ["blue", "red", "green", "grey"]
     first, second = err.splitlines()
     assert first.startswith(f"error: {folder / 'corrupt.png'}: not a whole image")
-    assert second == "error: 1 of 5 images could not be read"
+    assert second == "error: 1 of 5 files could not be read"
 
 
 def test_drawings_are_written_beside_nothing_else(bundle: Path, folder: Path, tmp_path: Path) -> None:
@@ -74,6 +76,60 @@ def test_drawings_are_written_beside_nothing_else(bundle: Path, folder: Path, tm
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert written == ["blue.png", "deeper/red.PNG", "green.png", "grey.png"]
     assert decode(out / "blue.png").shape == (9, 7, 3)
+
+
+def test_a_segmenter_prints_shares_and_writes_overlays_and_label_maps(
+    segmenter: Path, folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "drawn"
+    assert main([str(segmenter), str(folder), "--out", str(out), "--opacity", "1", "--batch", "2"]) == 0
+    printed, said = capsys.readouterr()
+    assert printed.splitlines()[0] == f"{folder / 'blue.png'}  blue 100.0 %"
+    assert said == f"wrote 4 predictions below {out}\n"
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    names = ["blue", "deeper/red", "green", "grey"]
+    assert written == sorted([f"{name}.labels.png" for name in names] + [*map(str, relative(folder))])
+    for label, name in enumerate(["blue", "green", "deeper/red", "grey"]):
+        with Pil.open(out / f"{name}.labels.png") as picture:
+            assert picture.size == (7, 9)
+            assert set(picture.tobytes()) == {label}
+    assert decode(out / "deeper" / "red.PNG")[8, 6].tolist() == [0, 0, 255]
+
+
+def relative(folder: Path) -> list[Path]:
+    return [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() == ".png"]
+
+
+def test_a_segmenters_json(segmenter: Path, colours: Colours, capsys: Captured) -> None:
+    assert main([str(segmenter), str(colours["green"]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "image": str(colours["green"]),
+        "task": "segmentation",
+        "width": 7,
+        "height": 9,
+        "classes": [{"label": 1, "name": "green", "pixels": 63, "share": 1.0}],
+    }
+
+
+def test_options_of_another_task_are_refused(bundle: Path, segmenter: Path, colours: Colours, capsys: Captured) -> None:
+    for arguments, message in (
+        ([str(segmenter), "--topk", "1"], "--topk is for classification; tiny does segmentation"),
+        ([str(bundle), "--opacity", "0"], "--opacity is for segmentation; tiny does classification"),
+    ):
+        assert main([*arguments, str(colours["red"])]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", f"error: {message}\n")
+
+
+def test_label_maps_never_replace_each_other(segmenter: Path, folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    shutil.copy(folder / "blue.png", folder / "blue.bmp")
+    out = tmp_path / "drawn"
+    assert main([str(segmenter), str(folder), "--out", str(out)]) == 2
+    assert "blue.bmp and" in (said := capsys.readouterr().err)
+    assert "would both become blue.labels.png" in said
+    (folder / "blue.bmp").rename(folder / "blue.labels.png")
+    assert main([str(segmenter), str(folder), "--out", str(out)]) == 2
+    assert not out.exists()
 
 
 def test_drawings_never_replace_a_source_or_each_other(
@@ -165,7 +221,8 @@ def test_a_missing_device(bundle: Path, colours: Colours, capsys: Captured) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "b", "b i --batch 0", "b i --topk x", "b i --threads -1", "b i --device tpu"]
+    "arguments",
+    ["", "b", "b i --batch 0", "b i --topk x", "b i --threads -1", "b i --device tpu", *OPACITIES],
 )
 def test_wrong_arguments(arguments: str, capsys: Captured) -> None:
     with pytest.raises(SystemExit) as stop:

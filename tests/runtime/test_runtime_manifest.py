@@ -79,6 +79,66 @@ def test_what_does_not_fit_is_refused_in_one_line(bundle: Path, path: str, value
     assert error.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("palette", None, "needs a palette"),
+        ("palette", [[0, 0, 0]], "a palette has a colour a class: 4, found 1"),
+        ("palette/0", [0, 0, 256], "less than or equal to 255"),
+        ("palette/0", [0, 0, -1], "greater than or equal to 0"),
+        ("palette/0", [0, 0], "palette"),
+        ("postprocess/align_corners", ..., "align_corners: Field required"),
+        ("postprocess/logits", "half", "'full' or 'stride'"),
+        ("postprocess/topk", 5, "topk: Extra inputs"),
+        ("postprocess/threshold", 0.5, "a threshold tells 2 classes apart, found 4"),
+        ("postprocess/window", {"height": 8, "width": 8, "stride_height": 9, "stride_width": 8}, "leave pixels out"),
+        ("postprocess/window", {"height": 8, "width": 8, "stride_height": 8, "stride_width": 9}, "leave pixels out"),
+        ("postprocess/window", {"height": 8, "width": 8, "stride_height": 0, "stride_width": 8}, "greater than 0"),
+        ("postprocess/window", {"height": 8, "width": 8}, "Field required"),
+        ("outputs/0/shape", ["batch", 5, "h", "w"], r"expected one output float32 \('batch', 4,.*found logits"),
+        ("outputs/0/shape", ["batch", 1, "h", "w"], "expected one output"),
+        ("outputs/0/shape", ["batch", 4], "expected one output"),
+        ("outputs/0/dtype", "float16", "expected one output float32.*float16"),
+        (
+            "outputs",
+            [{"name": n, "dtype": "float32", "shape": ["n", 4, "h", "w"]} for n in "ab"],
+            "expected one output",
+        ),
+        ("classes", [str(i) for i in range(256)], "has 2 to 255 classes, found 256"),
+        ("classes", ["alone"], "has 2 to 255 classes, found 1"),
+    ],
+)
+def test_what_does_not_fit_a_segmenter_is_refused(segmenter: Path, path: str, value: Any, message: str) -> None:
+    assert m.read(segmenter).task == "segmentation"
+    change(segmenter, path, value)
+    with pytest.raises(BundleError, match=message) as error:
+        m.read(segmenter)
+    assert "\n" not in str(error.value)
+
+
+def test_a_classifier_may_have_a_palette_but_a_whole_one(bundle: Path) -> None:
+    change(bundle, "palette", [[0, 0, 0]] * 4)
+    m.read(bundle)
+    change(bundle, "palette", [[0, 0, 0]] * 3)
+    with pytest.raises(BundleError, match="a colour a class: 4, found 3"):
+        m.read(bundle)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        m.SegmentationOutput(align_corners=True, logits="stride"),
+        m.SegmentationOutput(
+            align_corners=False, window=m.Window(height=8, width=9, stride_height=8, stride_width=1), threshold=None
+        ),
+    ],
+)
+def test_a_segmenters_manifest_reads_back_equal(make_segmenter: Any, output: m.SegmentationOutput) -> None:
+    manifest = m.read(make_segmenter(postprocess=output))
+    assert manifest.postprocess == output
+    assert m.parse(manifest.to_json(), "again") == manifest
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema_version": 1}'])
 def test_what_is_no_manifest_is_refused(bundle: Path, content: bytes) -> None:
     (bundle / m.FILE_NAME).write_bytes(content)

@@ -84,7 +84,7 @@ def test_images_of_different_sizes_share_no_batch(make_bundle: BundleMaker, colo
     images = [np.full((size, 5, 3), (255, 0, 0), np.uint8) for size in (4, 4, 6, 4)]
     assert best(model(images, batch_size=4)) == ["blue"] * 4
     with pytest.raises(UsageError, match="got 2 images of shapes"):
-        model.feeds([model.preprocess(image) for image in images[1:3]])
+        model.feeds([model.preprocess(image).array for image in images[1:3]])
 
 
 def test_a_fixed_batch_is_filled_up(make_bundle: BundleMaker, colours: Colours) -> None:
@@ -92,11 +92,11 @@ def test_a_fixed_batch_is_filled_up(make_bundle: BundleMaker, colours: Colours) 
     assert model.batch_size() == 3
     results = model(colours.values())
     assert best(results) == list(colours)
-    assert model.feeds([model.preprocess(colours["red"])])["image"].shape == (3, 3, 16, 16)
+    assert model.feeds([model.preprocess(colours["red"]).array])["image"].shape == (3, 3, 16, 16)
     with pytest.raises(UsageError, match="this graph takes 3"):
         model(colours.values(), batch_size=1)
     with pytest.raises(UsageError, match="got 4 images"):
-        model.feeds([model.preprocess(path) for path in colours.values()])
+        model.feeds([model.preprocess(path).array for path in colours.values()])
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
@@ -108,11 +108,14 @@ def test_a_batch_has_an_image_at_least(bundle: Path, batch_size: int) -> None:
 def test_the_stages_one_by_one_are_the_whole(bundle: Path, colours: Colours) -> None:
     model = slipway_runtime.load(bundle)
     images = [model.decode(path) for path in colours.values()]
-    feeds = model.feeds([model.preprocess(image) for image in images])
+    prepared = [model.preprocess(image) for image in images]
+    assert [(one.original, one.content) for one in prepared] == [((9, 7), (16, 16))] * 4
+    feeds = model.feeds([array for one in prepared for array in model.inputs(one)])
     assert feeds["image"].shape == (4, 3, 16, 16)
     assert feeds["image"].flags.c_contiguous
-    results = model.postprocess(model.session.run(feeds), 4)
-    np.testing.assert_array_equal(scores(results), scores(model(images, batch_size=4)))
+    expected = scores(model(images, batch_size=4))
+    np.testing.assert_array_equal(scores(model.predict(prepared, 4)), expected)
+    np.testing.assert_array_equal(model.session.run(feeds)["scores"].max(axis=1), expected[:, 0])
 
 
 def test_a_bare_graph_carries_its_manifest(bundle: Path, colours: Colours, tmp_path: Path) -> None:
@@ -227,12 +230,21 @@ def test_a_score_that_is_no_number_is_refused(make_bundle: BundleMaker, colours:
     assert error.value.exit_code == 5
 
 
-def test_what_fills_a_fixed_batch_up_is_not_looked_at(make_bundle: BundleMaker) -> None:
+class Fading(Doubled):
+    """A session whose last row is no number."""
+
+    def _run(self, feeds: Feeds) -> dict[str, NDArray]:
+        outputs = self.inner.run(feeds)
+        outputs["scores"][-1] = np.nan
+        return outputs
+
+
+def test_what_fills_a_fixed_batch_up_is_not_looked_at(make_bundle: BundleMaker, colours: Colours) -> None:
     model = slipway_runtime.load(make_bundle(shape=(2, 3, 16, 16)))
-    outputs = {"scores": np.array([[0.1, 0.2, 0.3, 0.4], [np.nan] * 4], np.float32)}
-    assert best(model.postprocess(outputs, 1)) == ["grey"]
+    fading = slipway_runtime.Model(model.manifest, Fading(model.session))
+    assert best(fading(colours["grey"])) == ["grey"]
     with pytest.raises(VerificationError):
-        model.postprocess(outputs, 2)
+        fading([colours["grey"], colours["red"]])
 
 
 def test_errors_name_the_image(bundle: Path, tmp_path: Path) -> None:

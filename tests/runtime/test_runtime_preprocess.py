@@ -9,6 +9,8 @@ import torch
 from mmcv.transforms import CenterCrop, Pad, Resize
 from mmpretrain.datasets.transforms import ResizeEdge
 from mmpretrain.models.utils import ClsDataPreprocessor
+from mmseg.models import SegDataPreProcessor
+from mmseg.structures import SegDataSample
 
 from slipway_runtime import manifest as m
 from slipway_runtime.errors import ImageError
@@ -32,6 +34,10 @@ def reference(image: np.ndarray, transforms: list[Any], preprocessor: ClsDataPre
     return (preprocessor or ClsDataPreprocessor())({"inputs": [tensor]})["inputs"][0].numpy()
 
 
+def prepare(image: Any, steps: list[m.Step]) -> np.ndarray:
+    return preprocess(image, steps).array
+
+
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     assert found.dtype == expected.dtype == np.float32
     assert found.flags.c_contiguous
@@ -46,7 +52,7 @@ def test_resize(size: tuple[int, int], keep_ratio: bool, interpolation: Any) -> 
     for width, height in ((32, 32), (97, 41), (41, 97)):
         step = m.Resize(width=width, height=height, keep_ratio=keep_ratio, interpolation=interpolation)
         transform = Resize(scale=(width, height), keep_ratio=keep_ratio, interpolation=interpolation)
-        assert_same(preprocess(image, [m.Decode(), step]), reference(image, [transform]))
+        assert_same(prepare(image, [m.Decode(), step]), reference(image, [transform]))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -56,7 +62,7 @@ def test_resize_edge(size: tuple[int, int], edge: Any) -> None:
     for interpolation in INTERPOLATIONS:
         step = m.ResizeEdge(size=45, edge=edge, interpolation=interpolation)  # type: ignore[arg-type]
         transform = ResizeEdge(scale=45, edge=edge, interpolation=interpolation)
-        assert_same(preprocess(image, [m.Decode(), step]), reference(image, [transform]))
+        assert_same(prepare(image, [m.Decode(), step]), reference(image, [transform]))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -64,7 +70,7 @@ def test_center_crop(size: tuple[int, int]) -> None:
     image = random_image(*size)
     for width, height in ((1, 1), (2, 5), (30, 31), (224, 224), (700, 3)):
         step = m.CenterCrop(width=width, height=height)
-        assert_same(preprocess(image, [m.Decode(), step]), reference(image, [CenterCrop((width, height))]))
+        assert_same(prepare(image, [m.Decode(), step]), reference(image, [CenterCrop((width, height))]))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -76,7 +82,7 @@ def test_pad_before_normalising(size: tuple[int, int]) -> None:
         (m.Pad(width=64, height=600, value=(1.0, 2.0, 3.0)), Pad(size=(64, 600), pad_val={"img": (1, 2, 3)})),
         (m.Pad(divisor=32, value=(7.0,)), Pad(size_divisor=32, pad_val=7)),
     ):
-        assert_same(preprocess(image, [m.Decode(), step]), reference(image, [transform]))
+        assert_same(prepare(image, [m.Decode(), step]), reference(image, [transform]))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -94,7 +100,43 @@ def test_normalize_and_pad_as_the_data_preprocessor(size: tuple[int, int], rever
             m.Pad(divisor=divisor, value=(value,)),
         ]
         preprocessor = ClsDataPreprocessor(mean, std, pad_size_divisor=divisor, pad_value=value, to_rgb=reverse)
-        assert_same(preprocess(image, steps), reference(image, [], preprocessor))
+        assert_same(prepare(image, steps), reference(image, [], preprocessor))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("padding", [dict(size=(300, 420)), dict(size_divisor=32), dict(size_divisor=7)])
+def test_resize_normalize_and_pad_as_mmseg(size: tuple[int, int], padding: dict[str, Any]) -> None:
+    image = random_image(*size)
+    resized = Resize(scale=(400, 200), keep_ratio=True)({"img": image})["img"]
+    if min(resized.shape[:2]) == 0:
+        pytest.skip("mmcv leaves nothing of this size")
+    mean, std = list(IMAGENET.mean), list(IMAGENET.std)
+    preprocessor = SegDataPreProcessor(mean, std, bgr_to_rgb=True, pad_val=0.3, test_cfg=padding)
+    tensor = torch.from_numpy(resized.transpose(2, 0, 1).copy())
+    expected = preprocessor({"inputs": [tensor], "data_samples": [SegDataSample()]})
+    if "size" in padding:
+        pad = m.Pad(height=padding["size"][0], width=padding["size"][1], value=(0.3,))
+    else:
+        pad = m.Pad(divisor=padding["size_divisor"], value=(0.3,))
+    found = preprocess(image, [m.Decode(), m.Resize(width=400, height=200, keep_ratio=True), IMAGENET, pad])
+    assert_same(found.array, expected["inputs"][0].numpy())
+    _, right, _, bottom = expected["data_samples"][0].img_padding_size
+    assert found.original == size
+    assert found.content == resized.shape[:2] == (found.array.shape[1] - bottom, found.array.shape[2] - right)
+
+
+def test_what_a_pipeline_pads_belongs_to_the_content() -> None:
+    pad, image = m.Pad(width=12, height=13), random_image(7, 9)
+    normalize = m.Normalize(mean=(0.0,), std=(1.0,), reverse_channels=False)
+    for steps, content in (
+        ([pad], (13, 12)),
+        ([pad, normalize], (13, 12)),
+        ([normalize, pad], (7, 9)),
+        ([m.CenterCrop(width=5, height=4)], (4, 5)),
+        ([], (7, 9)),
+    ):
+        found = preprocess(image, [m.Decode(), *steps])
+        assert (found.original, found.content) == ((7, 9), content)
 
 
 def imagenet(image: Any, size: int = 224) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +144,7 @@ def imagenet(image: Any, size: int = 224) -> tuple[np.ndarray, np.ndarray]:
     resize, crop = m.ResizeEdge(size=256, edge="short"), m.CenterCrop(width=size, height=size)
     preprocessor = ClsDataPreprocessor(list(IMAGENET.mean), list(IMAGENET.std), to_rgb=True)
     expected = reference(image, [ResizeEdge(256, "short"), CenterCrop(size)], preprocessor)
-    return preprocess(image, [m.Decode(), resize, crop, IMAGENET]), expected
+    return prepare(image, [m.Decode(), resize, crop, IMAGENET]), expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (31, 64), (256, 256), (333, 500)])

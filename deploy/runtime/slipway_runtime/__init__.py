@@ -21,6 +21,7 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.manifest import Manifest
 from slipway_runtime.model import Model, load
+from slipway_runtime.preprocess import Prepared
 from slipway_runtime.sessions import Session, open_session
 from slipway_runtime.tasks import Result
 
@@ -31,6 +32,7 @@ __all__ = [
     "ImageError",
     "Manifest",
     "Model",
+    "Prepared",
     "Result",
     "Session",
     "SessionError",

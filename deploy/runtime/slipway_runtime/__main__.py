@@ -1,36 +1,42 @@
-"""The command line: `python -m slipway_runtime BUNDLE IMAGE…`, or `slipway-runtime BUNDLE IMAGE…`."""
+"""The command line: `python -m slipway_runtime BUNDLE FILE…`, or `slipway-runtime BUNDLE FILE…`."""
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_runtime import Model, __version__, load
+from slipway_runtime import Model, Prepared, Result, __version__, files, load, tasks, video
 from slipway_runtime.errors import ImageError, SlipwayRuntimeError, UsageError
-from slipway_runtime.image import SUFFIXES
+from slipway_runtime.files import Source
 from slipway_runtime.sessions import DEVICES
 
 _EXAMPLES = """\
 examples:
   python -m slipway_runtime work/digits/bundle seven.png
       seven.png  7 (0.998)  1 (0.001)  9 (0.001)
+  python -m slipway_runtime work/streets/bundle photo.jpg --out drawn/
+      photo.jpg  road 45.2 %  sky 30.1 %  car 4.0 %
+      drawn/photo.jpg shows the classes in colour over the photo, drawn/photo.labels.png holds the label of each pixel
+  python -m slipway_runtime work/streets/bundle drive.mp4 --out drawn/ --opacity 0.7
+      drawn/drive.mp4, with each frame's classes in colour and the sound of the original
   python -m slipway_runtime work/digits/bundle photos/ --batch 16 --json > predictions.jsonl
       a folder with all its subfolders, one JSON object a line
-  python -m slipway_runtime work/digits/bundle photos/ --topk 1 --out drawn/
-      copies of the images with the prediction drawn on them
   python -m slipway_runtime work/digits/bundle/model.onnx seven.png --device cuda
       a bare graph, which carries its manifest, on an NVIDIA GPU
 
-exit codes: 0 all images predicted · 2 wrong arguments · 3 unreadable bundle or image (the other images are
-still done) · 4 engine or device missing · 5 the graph gave values that are no finite numbers
+exit codes: 0 all predicted · 2 wrong arguments · 3 unreadable bundle, image or video (the other files are still
+done) · 4 engine or device missing · 5 the graph gave values that are no finite numbers
 """
+
+#: Options that make sense for one task only.
+_TASK_OF = {"topk": "classification", "opacity": "segmentation"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,82 +66,99 @@ def entry() -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    images = _images(args.images)
+    sources = files.find(args.files, videos=args.out is not None)
+    model = _load(args)
     if args.out:
-        _check_targets(images, args.out)
-    model = load(args.bundle, device=args.device, threads=args.threads)
-    if args.topk:
-        output = model.manifest.postprocess.model_copy(update={"topk": args.topk})
-        model = Model(model.manifest.model_copy(update={"postprocess": output}), model.session)
-    size = model.batch_size(args.batch)
-    failed = 0
-    for start in range(0, len(images), size):
-        read: list[tuple[Path, Path, NDArray[np.float32]]] = []
-        for path, name in images[start : start + size]:
-            try:
-                read.append((path, name, model.preprocess(path)))
-            except ImageError as error:
-                failed += 1
-                _say(f"error: {error}")
-        for (path, name, _), result in zip(read, model.predict([array for *_, array in read], size), strict=True):
-            print(json.dumps({"image": str(path), **result.to_dict()}) if args.json else f"{path}  {result.line()}")
-            if args.out:
-                _write(args.out / name, result.draw(model.decode(path)))
-        sys.stdout.flush()
-        _progress(min(start + size, len(images)), len(images))
-    if failed and len(images) > 1:
-        _say(f"error: {failed} of {len(images)} images could not be read")
+        files.check_targets(sources, args.out, tasks.beside(model.manifest))
+    images = [source for source in sources if not source.is_video]
+    failed = _predict_images(model, images, args)
+    failed += sum(not _predict_video(model, source, args) for source in sources if source.is_video)
+    if failed and len(sources) > 1:
+        _say(f"error: {failed} of {len(sources)} files could not be read")
     if args.out:
-        _say(f"wrote {len(images) - failed} images below {args.out}")
+        _say(f"wrote {len(sources) - failed} predictions below {args.out}")
     return ImageError.exit_code if failed else 0
 
 
-def _images(arguments: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Each image with its name below `--out`: a folder's images keep their place in it."""
-    found: list[tuple[Path, Path]] = []
-    for path in arguments:
-        if not path.is_dir():
-            found.append((path, Path(path.name)))
-            continue
-        below = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not below:
-            raise ImageError(f"{path}: no images in this folder; expected files that end in {', '.join(SUFFIXES)}")
-        found += [(file, file.relative_to(path)) for file in below]
-    return found
+def _load(args: argparse.Namespace) -> Model:
+    model = load(args.bundle, device=args.device, threads=args.threads)
+    for option, task in _TASK_OF.items():
+        if getattr(args, option) is not None and task != model.manifest.task:
+            raise UsageError(f"--{option} is for {task}; {model.manifest.name} does {model.manifest.task}")
+    if args.topk:
+        output = model.manifest.postprocess.model_copy(update={"topk": args.topk})
+        model = Model(model.manifest.model_copy(update={"postprocess": output}), model.session)
+    return model
 
 
-def _check_targets(images: Sequence[tuple[Path, Path]], out: Path) -> None:
-    """Refuse to write over an image that is read, or twice to one place."""
-    sources = {path.resolve() for path, _ in images}
-    taken: dict[Path, Path] = {}
-    for path, name in images:
-        target = (out / name).resolve()
-        if target in sources:
-            raise UsageError(f"--out {out} would overwrite {path}; give another folder")
-        if target in taken:
-            raise UsageError(f"--out {out}: {taken[target]} and {path} would both become {name}; predict them apart")
-        taken[target] = path
+def _predict_images(model: Model, images: Sequence[Source], args: argparse.Namespace) -> int:
+    """Predict on image files, batch by batch; the number of those that could not be read."""
+    size = model.batch_size(args.batch)
+    failed = 0
+    for start in range(0, len(images), size):
+        read: list[tuple[Source, Prepared]] = []
+        for source in images[start : start + size]:
+            try:
+                read.append((source, model.preprocess(source.path)))
+            except ImageError as error:
+                failed += 1
+                _say(f"error: {error}")
+        results = model.predict([prepared for _, prepared in read], size)
+        for (source, _), result in zip(read, results, strict=True):
+            _print({"image": str(source.path)}, result, args)
+            if args.out:
+                target = args.out / source.name
+                files.write_image(target, _draw(result, model.decode(source.path), args))
+                for ending, content in result.beside().items():
+                    files.write(target.with_suffix(ending), content)
+        sys.stdout.flush()
+        _progress(f"{min(start + size, len(images))}/{len(images)}", len(images) > 1)
+    _progress("", len(images) > 1)
+    return failed
 
 
-def _write(target: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.tmp")
+def _predict_video(model: Model, source: Source, args: argparse.Namespace) -> bool:
+    """Draw on each frame of a video; whether it could be read."""
+    began, done = monotonic(), 0
+
+    def transform(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        nonlocal done
+        (result,) = model(frame)
+        if args.json:
+            _print({"video": str(source.path), "frame": done}, result, args)
+        done += 1
+        return _draw(result, frame, args)
+
+    def progress(frame: int, total: int | None) -> None:
+        _progress(f"{source.path}: {frame}/{total or '?'} frames, {frame / (monotonic() - began):.1f} a second")
+
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(cv2.imencode(target.suffix, image)[1].tobytes())
-        temporary.replace(target)
-    except (OSError, cv2.error) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UsageError(f"{target}: cannot be written ({' '.join(str(error).split())})")
+        frames = video.process(source.path, args.out / source.name, transform, progress=progress)
+    except ImageError as error:
+        _say(f"error: {error}")
+        return False
+    _progress("")
+    _say(f"{source.path}: {frames} frames, {frames / (monotonic() - began):.1f} a second")
+    return True
 
 
-def _progress(done: int, total: int) -> None:
-    if total > 1 and sys.stderr.isatty():
-        print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+def _print(where: dict[str, str | int], result: Result, args: argparse.Namespace) -> None:
+    """One result as a line on stdout."""
+    print(json.dumps({**where, **result.to_dict()}) if args.json else f"{where['image']}  {result.line()}")
+
+
+def _draw(result: Result, image: NDArray[np.uint8], args: argparse.Namespace) -> NDArray[np.uint8]:
+    return result.draw(image) if args.opacity is None else result.draw(image, args.opacity)
+
+
+def _progress(text: str, wanted: bool = True) -> None:
+    """Show how far the work is on a terminal's last line; an empty text removes it."""
+    if wanted and sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _say(message: str) -> None:
+    _progress("")
     print(message, file=sys.stderr, flush=True)
 
 
@@ -147,13 +170,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder, or a bare model.onnx")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="images, with --out videos too, or folders of them"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line; of a video, one a frame")
     parser.add_argument("--topk", type=_positive, metavar="K", help="how many classes to show (default: the bundle's)")
     parser.add_argument("--batch", type=_positive, metavar="N", help="images at once (default: the graph's, else 1)")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the graph runs (default: cpu)")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads an operator (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write copies with the prediction drawn on them here")
+    parser.add_argument("--opacity", type=_share, metavar="F", help="of the classes' colours, 0 to 1 (default: 0.5)")
     parser.add_argument("--version", action="version", version=f"slipway-runtime {__version__}")
     return parser
 
@@ -162,6 +188,16 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got '{text}'")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got '{text}'")
+    return share
 
 
 if __name__ == "__main__":

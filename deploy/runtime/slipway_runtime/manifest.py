@@ -21,6 +21,8 @@ FILE_NAME = "manifest.json"
 GRAPH_NAME = "model.onnx"
 #: The ONNX metadata entry that holds the manifest's JSON, with `files` empty: a file cannot hold its own hash.
 METADATA_KEY = "slipway.manifest"
+#: How many classes a uint8 label map can hold beside 255, which stands for "ignored" in data sets.
+MAX_LABELS = 255
 
 
 def _one_or_three(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -36,6 +38,7 @@ BundlePath = Annotated[str, Field(pattern=r"^(engines/)?[A-Za-z0-9_][A-Za-z0-9._
 Pixels = Annotated[int, Field(gt=0, le=1 << 16)]
 #: One value a channel, in the order of the array's channels at that step, or one value for all.
 PerChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=3), AfterValidator(_one_or_three)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 
 
@@ -144,9 +147,54 @@ class ClassificationOutput(_Model):
             raise ValueError(f"a classifier of {classes} classes has one output ('batch', {classes}), found {found}")
 
 
+class Window(_Model):
+    """The sliding window of mmseg's `test_cfg=dict(mode="slide", crop_size, stride)`, in pixels of the prepared image.
+
+    Windows are moved back at the right and the bottom edge to end there; where they overlap, logits are averaged.
+    """
+
+    height: Pixels
+    width: Pixels
+    stride_height: Pixels
+    stride_width: Pixels
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> "Window":
+        if self.stride_height > self.height or self.stride_width > self.width:
+            raise ValueError("a stride larger than the window would leave pixels out")
+        return self
+
+
+class SegmentationOutput(_Model):
+    """A semantic segmenter: the graph's one output holds logits, float32 N×C×h×w.
+
+    h×w is the size of the graph's input ("full"), or what the network's stride leaves of it ("stride"). Logits are
+    resized bilinearly to the input's size, averaged over the windows where there are any, cut to the image's content,
+    resized to the image's own size, and only then compared: the largest of C gives the label, the lowest of equal ones;
+    of one channel, sigmoid > `threshold` gives 1, else 0. As mmseg's `EncoderDecoder.inference` and `postprocess_result`.
+    """
+
+    task: Literal["segmentation"] = "segmentation"
+    logits: Literal["full", "stride"] = "full"
+    align_corners: bool
+    threshold: FiniteFloat | None = None
+    window: Window | None = None
+
+    def check_outputs(self, outputs: Sequence[TensorSpec], classes: int) -> None:
+        """Refuse (ValueError) outputs that are not this task's, and fewer or more classes than a label map tells apart."""
+        if not 2 <= classes <= MAX_LABELS:
+            raise ValueError(f"a segmenter has 2 to {MAX_LABELS} classes, found {classes}")
+        if self.threshold is not None and classes != 2:
+            raise ValueError(f"a threshold tells 2 classes apart, found {classes}")
+        channels = classes if self.threshold is None else 1
+        expected = ("float32", 4, channels)
+        if [(spec.dtype, len(spec.shape), *spec.shape[1:2]) for spec in outputs] != [expected]:
+            found = ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in outputs)
+            raise ValueError(f"expected one output float32 ('batch', {channels}, 'height', 'width'), found {found}")
+
+
 #: What becomes of the outputs. `task` is the model's task and names the module in `slipway_runtime.tasks` that does it.
-#: With a second task this becomes `Annotated[ClassificationOutput | …, Field(discriminator="task")]`.
-Postprocess = ClassificationOutput
+Postprocess = Annotated[ClassificationOutput | SegmentationOutput, Field(discriminator="task")]
 
 
 class Origin(_Model):
@@ -164,7 +212,8 @@ class Manifest(_Model):
     schema_version: Literal[1] = 1
     name: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    palette: tuple[tuple[int, int, int], ...] | None = None
+    #: A colour a class, RGB.
+    palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     #: The image batch, N×C×H×W.
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
@@ -176,7 +225,7 @@ class Manifest(_Model):
 
     @property
     def task(self) -> str:
-        """What the model does: "classification", …"""
+        """What the model does: "classification", "segmentation", …"""
         return self.postprocess.task
 
     @model_validator(mode="after")
@@ -191,6 +240,10 @@ class Manifest(_Model):
             # Resizing float images differs between OpenCV versions by 4e-3; uint8 images resize alike everywhere.
             raise ValueError(f"after normalize only pad may follow, found {ops}")
         self.postprocess.check_outputs(self.outputs, len(self.classes))
+        if self.palette is None and self.task == "segmentation":
+            raise ValueError("a segmenter needs a palette, a colour a class")
+        if self.palette is not None and len(self.palette) != len(self.classes):
+            raise ValueError(f"a palette has a colour a class: {len(self.classes)}, found {len(self.palette)}")
         return self
 
     def to_json(self) -> str:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from slipway_runtime import image as images_
 from slipway_runtime import manifest as manifests
 from slipway_runtime import preprocess, tasks
-from slipway_runtime.errors import BundleError, UsageError
+from slipway_runtime.errors import BundleError, UsageError, VerificationError
 from slipway_runtime.image import Image
 from slipway_runtime.manifest import Manifest, TensorSpec
+from slipway_runtime.preprocess import Prepared
 from slipway_runtime.sessions import Session, open_session
 
 
@@ -88,17 +89,17 @@ class Model:
         several: Iterable[Image] = [images] if one else images  # type: ignore[list-item, assignment]
         return self.predict((self.preprocess(image) for image in several), batch_size)
 
-    def predict(self, arrays: Iterable[NDArray[np.float32]], batch_size: int | None = None) -> list[tasks.Result]:
-        """As calling the model, on preprocessed images: float32 C×H×W each."""
+    def predict(self, prepared: Iterable[Prepared], batch_size: int | None = None) -> list[tasks.Result]:
+        """As calling the model, on preprocessed images."""
         size = self.batch_size(batch_size)
         results: list[tasks.Result] = []
-        batch: list[NDArray[np.float32]] = []
-        for array in arrays:
-            if len(batch) == size or (batch and array.shape != batch[0].shape):
-                results += self._predict(batch)
+        batch: list[Prepared] = []
+        for one in prepared:
+            if len(batch) == size or (batch and one.array.shape != batch[0].array.shape):
+                results += tasks.predict(self.manifest, batch, self._run)
                 batch = []
-            batch.append(array)
-        return results + (self._predict(batch) if batch else [])
+            batch.append(one)
+        return results + (tasks.predict(self.manifest, batch, self._run) if batch else [])
 
     def batch_size(self, wanted: int | None = None) -> int:
         """The batch size that `wanted` stands for.
@@ -117,14 +118,18 @@ class Model:
         """Decode an image to uint8 H×W×3 BGR; see `slipway_runtime.image.decode`."""
         return images_.decode(image)
 
-    def preprocess(self, image: Image) -> NDArray[np.float32]:
-        """Decode and preprocess an image to float32 C×H×W; see `slipway_runtime.preprocess.preprocess`."""
+    def preprocess(self, image: Image) -> Prepared:
+        """Decode and preprocess an image; see `slipway_runtime.preprocess.preprocess`."""
         return preprocess.preprocess(image, self.manifest.preprocess)
+
+    def inputs(self, prepared: Prepared) -> list[NDArray[np.float32]]:
+        """What goes through the graph for one image: its array, or the windows that the task cuts out of it."""
+        return tasks.inputs(self.manifest, prepared)
 
     def feeds(self, arrays: Sequence[NDArray[np.float32]]) -> dict[str, NDArray]:
         """Stack C×H×W arrays of one shape into the graph's input, N×C×H×W.
 
-        Where the graph's batch is fixed and larger, the last image is repeated; `postprocess` drops what is too much.
+        Where the graph's batch is fixed and larger, the last image is repeated.
 
         Raises:
             UsageError: no arrays, arrays of several shapes, or more than a fixed batch holds.
@@ -136,21 +141,21 @@ class Model:
             raise UsageError(f"a batch is {spec.shape}, got {len(arrays)} images of shapes {sorted(shapes)}")
         return {spec.name: np.stack([*arrays, *[arrays[-1]] * (size - len(arrays))])}
 
-    def postprocess(self, outputs: Mapping[str, NDArray], n: int) -> list[tasks.Result]:
-        """Turn the graph's outputs into the results of the first `n` images.
-
-        Raises:
-            VerificationError: outputs that are no finite numbers.
-        """
-        return tasks.postprocess(self.manifest, outputs, n)
-
     @property
     def _fixed_batch(self) -> int | None:
         size = self.manifest.inputs[0].shape[0]
         return size if isinstance(size, int) else None
 
-    def _predict(self, batch: list[NDArray[np.float32]]) -> list[tasks.Result]:
-        return self.postprocess(self.session.run(self.feeds(batch)), len(batch))
+    def _run(self, arrays: Sequence[NDArray[np.float32]]) -> dict[str, NDArray]:
+        """Outputs for these arrays, without those for what filled a fixed batch up."""
+        outputs = {name: array[: len(arrays)] for name, array in self.session.run(self.feeds(arrays)).items()}
+        for name, array in outputs.items():
+            # A NaN is the least and the greatest; unlike `isfinite` of all values, this allocates nothing.
+            if array.size and not np.isfinite([array.min(), array.max()]).all():
+                raise VerificationError(
+                    f"{self.manifest.name}: output '{name}' has values that are no finite numbers; verify the export"
+                )
+        return outputs
 
 
 def _embedded(path: Path, metadata: Mapping[str, str]) -> Manifest:

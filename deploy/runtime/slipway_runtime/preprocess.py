@@ -5,6 +5,7 @@ step, found in `STEPS` by its `op`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -24,22 +25,40 @@ _INTERPOLATIONS = {
 }
 
 
-def preprocess(image: Image, steps: Sequence[m.Step]) -> NDArray[np.float32]:
-    """Apply the steps, of which the first is `decode`, to one image.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One image as the graph takes it, with the sizes that lead back to the image.
 
-    Returns:
-        float32 C×H×W, contiguous.
+    Attributes:
+        array: float32 C×H×W, contiguous.
+        original: height and width of the decoded image.
+        content: height and width of what `array` holds of the image, at its upper left; the rest is padding by the
+            data preprocessor. A `pad` before `normalize` belongs to the content, as in OpenMMLab's `img_shape`.
+    """
+
+    array: NDArray[np.float32]
+    original: tuple[int, int]
+    content: tuple[int, int]
+
+
+def preprocess(image: Image, steps: Sequence[m.Step]) -> Prepared:
+    """Apply the steps, of which the first is `decode`, to one image.
 
     Raises:
         ImageError: an image that cannot be decoded, or one so narrow or large that a step leaves no or too many pixels.
     """
     array: NDArray = decode(image)
+    sizes = [array.shape[:2]]
     try:
         for step in steps[1:]:
             array = STEPS[step.op](array, step)
+            sizes.append(array.shape[:2])
     except ImageError as error:
         raise ImageError(f"{describe(image)}: {error}")
-    return np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)
+    ops = [step.op for step in steps]
+    content = sizes[ops.index("normalize")] if "normalize" in ops else sizes[-1]
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)
+    return Prepared(planes, original=sizes[0], content=content)
 
 
 def _resize(image: NDArray, step: m.Resize) -> NDArray:

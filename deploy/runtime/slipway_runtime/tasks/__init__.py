@@ -1,19 +1,25 @@
 """Tasks: what becomes of a graph's outputs. One file a task, named like the manifest's `postprocess.task`.
 
-A new task is a new module in this package with one name, `postprocess`: called with the manifest and the outputs, it
-returns a `Result` an image.
+A new task is a new module in this package with one name, `predict`: called with the manifest, a batch of prepared images
+whose arrays have one shape, and a function that puts arrays through the graph, it returns a `Result` an image. Two more
+names only where they differ from the ordinary: `inputs`, of a task that puts something else than the images' own arrays
+through the graph, and `BESIDE`, the endings of what its `Result.beside` holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_runtime.errors import VerificationError
 from slipway_runtime.manifest import Manifest
+from slipway_runtime.preprocess import Prepared
+
+#: Float32 C×H×W arrays of one shape → the graph's outputs by name, N×… in the same order, all values finite.
+Run: TypeAlias = Callable[[Sequence[NDArray[np.float32]]], dict[str, NDArray]]
 
 
 class Result(ABC):
@@ -28,21 +34,33 @@ class Result(ABC):
         """The result for a person, in one line."""
 
     @abstractmethod
-    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of the image, uint8 H×W×3 BGR, with the result drawn on it."""
+    def draw(self, image: NDArray[np.uint8], opacity: float = 0.5) -> NDArray[np.uint8]:
+        """A copy of the image, uint8 H×W×3 BGR, with the result drawn on it.
+
+        `opacity`, 0 to 1, is that of colour over the image, for tasks that have any.
+        """
+
+    def beside(self) -> dict[str, bytes]:
+        """What the command line writes beside a drawing: the ending of the file's name → its content."""
+        return {}
 
 
-def postprocess(manifest: Manifest, outputs: Mapping[str, NDArray], n: int) -> list[Result]:
-    """Turn the graph's outputs for `n` images into `n` results.
+def predict(manifest: Manifest, batch: Sequence[Prepared], run: Run) -> list[Result]:
+    """Predict a batch of prepared images whose arrays have one shape: a result an image, in order."""
+    results: list[Result] = _module(manifest).predict(manifest, batch, run)
+    return results
 
-    Raises:
-        VerificationError: an output with NaN or infinity in it.
-    """
-    used = {name: array[:n] for name, array in outputs.items()}
-    for name, array in used.items():
-        if not np.isfinite(array).all():
-            raise VerificationError(
-                f"{manifest.name}: output '{name}' has values that are no finite numbers; verify the export"
-            )
-    module = import_module(f"{__name__}.{manifest.task}")
-    return module.postprocess(manifest, used)
+
+def inputs(manifest: Manifest, prepared: Prepared) -> list[NDArray[np.float32]]:
+    """The C×H×W arrays, all of one shape, that go through the graph for one image."""
+    module = _module(manifest)
+    return module.inputs(manifest, prepared) if hasattr(module, "inputs") else [prepared.array]
+
+
+def beside(manifest: Manifest) -> tuple[str, ...]:
+    """The endings of what this task's `Result.beside` holds."""
+    return getattr(_module(manifest), "BESIDE", ())
+
+
+def _module(manifest: Manifest) -> ModuleType:
+    return import_module(f"{__name__}.{manifest.task}")

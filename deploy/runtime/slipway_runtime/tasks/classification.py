@@ -1,6 +1,6 @@
 """Classification: a score a class → the best classes."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipway_runtime import draw, tasks
-from slipway_runtime.manifest import Manifest
+from slipway_runtime.manifest import ClassificationOutput, Manifest
+from slipway_runtime.preprocess import Prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +36,17 @@ class Result(tasks.Result):
         """`cat (0.980)  dog (0.012)`."""
         return "  ".join(f"{name} ({score:.3f})" for name, score in zip(self.names, self.scores, strict=True))
 
-    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def draw(self, image: NDArray[np.uint8], opacity: float = 0.5) -> NDArray[np.uint8]:
         """The best class and its score in the upper left corner."""
         return draw.label(image, f"{self.names[0]} {self.scores[0]:.2f}")
 
 
-def postprocess(manifest: Manifest, outputs: Mapping[str, NDArray]) -> list[Result]:
+def predict(manifest: Manifest, batch: Sequence[Prepared], run: tasks.Run) -> list[tasks.Result]:
     """Sort each image's scores, (N, C), and keep the manifest's `topk` best."""
-    scores = outputs[manifest.outputs[0].name]
-    best = np.argsort(-scores, axis=1, kind="stable")[:, : manifest.postprocess.topk]
+    output = manifest.postprocess
+    assert isinstance(output, ClassificationOutput)
+    scores = run([prepared.array for prepared in batch])[manifest.outputs[0].name]
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : output.topk]
     return [
         Result(labels, tuple(manifest.classes[label] for label in labels), row[labels])
         for labels, row in zip(best, scores, strict=True)
