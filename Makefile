@@ -4,15 +4,18 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-EXP ?= cls/resnet18_digits
 WORK ?= work
 DEVICE ?= auto
 SHAPE ?= dynamic
 
 PYTHON := .venv/bin/python
 UV := $(shell command -v uv || echo .uv/bin/uv)
-# EXP= names an experiment of configs/train, CONFIG= is the path of your own config.
-CHOSEN = $(or $(CONFIG),$(EXP))
+# CONFIG= is the path of your own config, EXP= names an experiment of configs/train. Without either, a task has its demo,
+# and the rooms after export take the newest bundle.
+DEMO_cls = cls/resnet18_digits
+DEMO_seg = seg/pspnet-r18_digits
+NEWEST = $(patsubst $(WORK)/%/bundle,%,$(firstword $(shell ls -td $(WORK)/*/*/bundle 2>/dev/null)))
+CHOSEN = $(or $(CONFIG),$(EXP),$(DEMO_$*),$(NEWEST),$(DEMO_cls))
 
 # One flag for each variable that is set.
 flag = $(if $($(1)),$(2) $(3))
@@ -25,13 +28,14 @@ EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoi
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,FORCE,--force) $(call flag,JSON,--json)
 
-.PHONY: help experiments readme setup demo data-% train-% export-% verify bench infer test test-all test-gpu lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer models-table pooling-proof test test-all test-gpu lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@printf '\nvariables (defaults):\n'
 	@printf '  %s\n' \
-	  'EXP=$(EXP)     an experiment of configs/train; `make experiments` lists them' \
+	  'EXP=cls/resnet18_digits     an experiment of configs/train (`make experiments`); default: the embedded one of the task;' \
+	  '                            for bench, verify and infer the newest bundle' \
 	  'CONFIG=path.py              your own MMEngine config instead' \
 	  'DATA=dir                    your own images instead of the source'"'"'s own (train; export with CHECKPOINT)' \
 	  'LOAD_FROM=x.pth             fine-tune from a checkpoint (train)' \
@@ -41,6 +45,7 @@ help: ## list the verbs and their variables
 	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
 	  'BENCH=file.yaml             what to measure (configs/bench)' \
 	  'BUNDLE=dir IMAGES=paths     what to predict with, and on (infer)' \
+	  'OUT=dir OPACITY=0.5         where to write drawings and label maps, and how strong (infer)' \
 	  'WORK=$(WORK)                   where data, experiments and results lie' \
 	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
 
@@ -83,9 +88,14 @@ verify: .venv/ready ## compare a bundle once more with its model: EXP=…
 bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
 
-infer: .venv/ready ## predict: BUNDLE=… IMAGES=… [JSON=1]
-	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(EXP)/bundle) $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
-	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,JSON,--json)
+infer: .venv/ready ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= OPACITY= JSON=1]
+	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
+	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,OUT,--out,$(OUT)) $(call flag,OPACITY,--opacity,$(OPACITY)) \
+	  $(call flag,JSON,--json)
+
+look-data: .venv/ready ## draw a prepared set's images with their labels: DATA=work/data/NAME [SPLIT=val]
+	@$(PYTHON) -m train.data.look $(or $(DATA),$(error DATA= names no prepared set)) $(call flag,SPLIT,--split,$(SPLIT)) \
+	  $(call flag,JSON,--json)
 
 test: .venv/ready ## the tests
 	@$(PYTHON) -m pytest -m 'not slow and not gpu' $(ARGS)
@@ -107,6 +117,12 @@ format: .venv/ready ## let ruff mend what it can
 
 schema: .venv/ready ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
+
+models-table: .venv/ready ## write docs/segmentation-models.md (several minutes)
+	@SLIPWAY_WRITE_DOCS=1 $(PYTHON) -m pytest -q tests/deploy/test_segmentation_models.py -k full_size
+
+pooling-proof: .venv/ready ## write docs/adaptive-pooling.md: exactness proved, its cost measured
+	@$(PYTHON) -m benchmarks.pooling
 
 readme: .venv/ready ## write the table of benchmarks/results into README.md
 	@$(PYTHON) -m benchmarks report benchmarks/results --into README.md

@@ -1,15 +1,14 @@
 """Putting a bundle together: manifest, graph, MMDeploy's SDK files, parity — whole or absent."""
 
 import json
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import onnx
 from mmengine.config import Config
 
-from deploy import graph, pipeline, tasks
-from slipway_runtime.manifest import FILE_NAME, METADATA_KEY, Manifest, Origin, Step
+from deploy import graph, pipeline
+from slipway_runtime.manifest import FILE_NAME, METADATA_KEY, Manifest, Origin, Postprocess
 from train.experiment import Record, tools
 from train.files import sha256
 
@@ -20,18 +19,18 @@ CONFIG = "config.py"
 PARITY = "parity.json"
 
 
-def manifest(config: Config, record: Record, model: onnx.ModelProto) -> Manifest:
+def manifest(config: Config, record: Record, model: onnx.ModelProto, postprocess: Postprocess) -> Manifest:
     """Everything about a model that a runtime needs, without the hashes of the bundle's files (see `seal`)."""
     inputs, outputs = graph.specs(model)
-    classes: Sequence[str] = record.data["classes"]
-    steps: tuple[Step, ...] = pipeline.steps(config)
+    palette = record.data["palette"]
     return Manifest(
         name=record.experiment,
-        classes=tuple(classes),
+        classes=tuple(record.data["classes"]),
+        palette=tuple(map(tuple, palette)) if palette else None,
         inputs=inputs,
         outputs=outputs,
-        preprocess=steps,
-        postprocess=tasks.find(config).postprocess(config, classes),
+        preprocess=pipeline.steps(config),
+        postprocess=postprocess,
         files={},
         origin=Origin(
             checkpoint=record.origin,
@@ -63,7 +62,14 @@ def seal(folder: Path, described: Manifest) -> None:
 
 
 def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpoint_name: str) -> None:
-    """Write `deploy.json`, `pipeline.json` and `detail.json`, with which MMDeploy's own SDK loads the folder."""
+    """Write `deploy.json`, `pipeline.json` and `detail.json`, with which MMDeploy's own SDK loads the folder.
+
+    Args:
+        folder: the bundle.
+        config: the model's, as `Task.for_sdk` gives it.
+        deploy_config: as completed for the export.
+        checkpoint_name: for `detail.json`.
+    """
     from mmdeploy.backend.sdk.export_info import export2SDK
 
     export2SDK(deploy_config, config, str(folder), checkpoint_name, "cpu")
@@ -73,6 +79,9 @@ def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpo
     (folder / "detail.json").write_text(json.dumps(detail, indent=4) + "\n")
     steps = json.loads((folder / "pipeline.json").read_text())
     for task in steps["pipeline"]["tasks"]:
+        if "transforms" in task:
+            # A stand-in of `Task.for_sdk`: MMDeploy wants a Resize, the test pipeline has none.
+            task["transforms"] = [each for each in task["transforms"] if each.get("size") != [1, 1]]
         for transform in task.get("transforms", []):
             if "meta_keys" in transform:
                 transform["meta_keys"].sort()

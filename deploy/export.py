@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "deploy"
 #: Counts up when a change of this room changes what a bundle holds, so that old bundles are made anew.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,24 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
         return Exported(experiment.bundle, known, new=False)
 
     # torch and the mm* packages take seconds to import: not before there is work for them.
-    from deploy import graph, parity
+    from deploy import graph, parity, tasks
     from deploy.reference import Reference
     from deploy.trace import trace
 
     images = parity.validation_images(record)
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
-    reference = Reference(config, experiment.checkpoint)
+    postprocess = tasks.find(config).postprocess(config, deploy_config, record.data["classes"])
+    reference = Reference(config, experiment.checkpoint, postprocess)
     with atomic_folder(experiment.bundle) as folder:
         say("exporting: MMDeploy rewrites and traces")
-        model = trace(config, experiment.checkpoint, deploy_config, reference.load_images(images[:2]))
+        model = trace(deploy_config, reference, reference.graph_input(images[0]))
         graph.check(model)
-        described = bundle.manifest(config, record, model)
+        described = bundle.manifest(config, record, model, postprocess)
         bundle.write_graph(model, described, folder / bundle.GRAPH)
         (folder / bundle.CONFIG).write_bytes(experiment.config.read_bytes())
-        bundle.write_sdk_files(folder, config, deploy_config, experiment.checkpoint.name)
+        if for_sdk := reference.task.for_sdk(config, postprocess):
+            bundle.write_sdk_files(folder, for_sdk, deploy_config, experiment.checkpoint.name)
         bundle.seal(folder, described)
         say(f"verifying: {len(images)} images against the unpatched model")
         result = parity.compare(slipway_runtime.load(folder), reference, images)
@@ -115,7 +117,7 @@ def verify(experiment: Experiment) -> "Parity":
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
     graph.check(onnx.load(experiment.bundle / bundle.GRAPH))
-    reference = Reference(config, experiment.checkpoint)
+    reference = Reference(config, experiment.checkpoint, described.postprocess)
     return parity.compare(slipway_runtime.load(experiment.bundle), reference, parity.validation_images(record))
 
 

@@ -1,6 +1,6 @@
 """The ONNX graph: what it may hold, how it is made smaller, and what it carries besides weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,15 @@ def simplify(model: ModelProto, feeds: list[Mapping[str, NDArray]]) -> tuple[Mod
         for before, after in zip(_run(model, feed), _run(smaller, feed), strict=True)
     )
     return (smaller, True) if same else (onnx.shape_inference.infer_shapes(model, strict_mode=True), False)
+
+
+def declare(model: ModelProto, shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """State the outputs' shapes, of which shape inference may know less: a name for each axis that varies."""
+    for value in model.graph.output:
+        axes = value.type.tensor_type.shape
+        del axes.dim[:]
+        for size in shapes[value.name]:
+            axes.dim.add(**{"dim_param" if isinstance(size, str) else "dim_value": size})
 
 
 def embed(model: ModelProto, entries: Mapping[str, str]) -> None:

@@ -81,15 +81,20 @@ def _pad(transform: Transform) -> Step:
 
 
 def _preprocessor(preprocessor: Transform) -> list[Step]:
-    """mmpretrain's `ClsDataPreprocessor`: channels reversed, then (x − mean) / std, then padding."""
-    reverse = preprocessor.get("to_rgb", False) or preprocessor.get("bgr_to_rgb", False)
+    """mmpretrain's and mmseg's data preprocessors: channels reversed, then (x − mean) / std, then padding."""
+    reverse = any(preprocessor.get(key, False) for key in ("to_rgb", "bgr_to_rgb", "rgb_to_bgr"))
     # Without a mean nothing is normalised, and (x − 0) / 1 leaves a float32 as it is.
     plain = preprocessor.get("mean") is None
     mean, std = ([0.0] * 3, [1.0] * 3) if plain else (preprocessor["mean"], preprocessor["std"])
     steps: list[Step] = [Normalize(mean=tuple(mean), std=tuple(std), reverse_channels=bool(reverse))]
-    divisor = preprocessor.get("pad_size_divisor", 1)
-    if divisor > 1:
-        steps.append(Pad(divisor=divisor, value=(float(preprocessor.get("pad_value", 0)),)))
+    # mmseg pads by `test_cfg` and says `pad_val`.
+    test = preprocessor.get("test_cfg") or {}
+    value = (float(preprocessor.get("pad_value", preprocessor.get("pad_val", 0))),)
+    divisor, size = test.get("size_divisor", preprocessor.get("pad_size_divisor", 1)), test.get("size")
+    if size:
+        steps.append(Pad(height=size[0], width=size[1], value=value))
+    elif divisor and divisor > 1:
+        steps.append(Pad(divisor=divisor, value=value))
     return steps
 
 
@@ -110,4 +115,4 @@ _TRANSLATORS: dict[str, Callable[[Transform], Step]] = {
     "Pad": _pad,
 }
 #: Transforms that do not change the image.
-_IGNORED = ("PackInputs", "Collect", "LoadAnnotations")
+_IGNORED = ("PackInputs", "PackSegInputs", "LoadAnnotations")

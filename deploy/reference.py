@@ -1,14 +1,20 @@
 """The reference: the unpatched PyTorch model, outside every patch context. Parity and the benchmark's baseline use it."""
 
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from torch import Tensor
 
 from deploy import tasks
+from slipway_runtime.manifest import Postprocess
 from train import checkpoint, compat
 from train import config as configs
+from train.errors import InputError
 from train.runner import build_model
 
 
@@ -18,44 +24,88 @@ class Reference:
     Args:
         config: a resolved config, as training writes it.
         checkpoint_path: its weights; every key must match.
+        postprocess: what is done with the outputs; it decides which they are.
         device: "cpu" or "cuda".
     """
 
-    def __init__(self, config: Config, checkpoint_path: Path, device: str = "cpu") -> None:
+    def __init__(self, config: Config, checkpoint_path: Path, postprocess: Postprocess, device: str = "cpu") -> None:
         compat.use(config.default_scope)
         self.config = config
+        self.postprocess = postprocess
         self.task = tasks.find(config)
         self.model = build_model(config)
         checkpoint.load_into(self.model, checkpoint_path)
         self.model.to(device).eval()
         self.device = device
+        self._double: Any = None
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """N×3×H×W float32 on the device → outputs by name: the function the graph computes."""
-        outputs: dict[str, Tensor] = self.task.forward(self.model, images)
+        outputs: dict[str, Tensor] = self.task.forward(self.model, images, self.postprocess)
         return outputs
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """The same outputs out of the model's own `predict`."""
-        outputs: dict[str, Tensor] = self.task.predict(self.model, images)
+        """The same outputs out of the model's own `predict`.
+
+        Raises:
+            InputError: a size that the model refuses.
+        """
+        with _size_named(images, "an image"):
+            outputs: dict[str, Tensor] = self.task.predict(self.model, images, self.postprocess)
         return outputs
 
-    def load_images(self, paths: list[Path]) -> list[Tensor]:
-        """Images through the mm* test pipeline and data preprocessor, one 3×H×W tensor each."""
+    @torch.inference_mode()
+    def exact(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs in float64: how far float32 rounds can be told from it."""
+        if self._double is None:
+            self._double = copy.deepcopy(self.model).double()
+        outputs: dict[str, Tensor] = self.task.forward(self._double, images.double(), self.postprocess)
+        return outputs
+
+    def graph_input(self, path: Path) -> Tensor:
+        """What goes through the graph of an image file at one time, 3×H×W.
+
+        Raises:
+            InputError: a size that the model refuses.
+        """
+        image = next(self.samples([path]))[0]
+        sample: Tensor = self.task.sample(image, self.postprocess)
+        return sample
+
+    @torch.inference_mode()
+    def samples(self, paths: Sequence[Path]) -> Iterator[tuple[Tensor, Any]]:
+        """Each image as the model's package sees it: prepared, 3×H×W, and with its final prediction, a data sample."""
         from mmengine.dataset import Compose, pseudo_collate
 
-        pipeline = Compose(configs.test_pipeline(self.config))
-        tensors = []
+        # Annotations are the evaluator's business: the images may have none.
+        steps = [step for step in configs.test_pipeline(self.config) if step["type"] != "LoadAnnotations"]
+        pipeline = Compose(steps)
         for path in paths:
             packed = pseudo_collate([pipeline(dict(img_path=str(path)))])
-            tensors.append(self.model.data_preprocessor(packed, training=False)["inputs"][0])
-        return tensors
+            prepared = self.model.data_preprocessor(packed, training=False)
+            with _size_named(prepared["inputs"], path.name):
+                (sample,) = self.model(**prepared, mode="predict")
+            yield prepared["inputs"][0], sample
 
 
-def load(config: Path, checkpoint_path: Path, device: str = "cpu") -> Reference:
+@contextlib.contextmanager
+def _size_named(images: Tensor, what: str) -> Iterator[None]:
+    """Turn a model's refusal of its input into an error for the user."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        height, width = images.shape[2:]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the model refuses {what} of {width}×{height} after the test pipeline: {reason}; give it larger images, a "
+            "Resize in the test pipeline, or sizes it can divide (data_preprocessor.test_cfg.size_divisor)"
+        ) from None
+
+
+def load(config: Path, checkpoint_path: Path, postprocess: Postprocess, device: str = "cpu") -> Reference:
     """Read a resolved config and build the reference from it."""
     resolved = configs.read(config)
     configs.activate(resolved, config)
-    return Reference(resolved, checkpoint_path, device)
+    return Reference(resolved, checkpoint_path, postprocess, device)

@@ -7,9 +7,11 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
+from train import tasks
 from train.cli import nearest
 from train.errors import InputError, UsageError
 from train.experiment import CONFIGS, locate, names
+from train.tasks import Palette
 
 __all__ = [
     "CONFIGS",
@@ -23,6 +25,10 @@ __all__ = [
     "read",
     "test_pipeline",
 ]
+
+
+#: Keys that MMEngine's builders take themselves; the last one mmcv's builder of norm layers.
+_BUILDERS_KEYS = ("type", "_scope_", "_delete_", "requires_grad")
 
 
 def read(path: Path, options: Sequence[str] = ()) -> Config:
@@ -92,7 +98,7 @@ def check(config: Config, path: Path) -> None:
         if parameters is None:
             continue
         for key in node:
-            if key not in parameters and key not in ("type", "_scope_", "_delete_"):
+            if key not in parameters and key not in _BUILDERS_KEYS:
                 close = get_close_matches(key, parameters, n=1, cutoff=0.6)
                 hint = f" (did you mean '{close[0]}'?)" if close else ""
                 problems.append(f"'{place}{key}': {node['type']} takes no '{key}'{hint}")
@@ -145,38 +151,35 @@ def class_names(config: Config, prepared: Sequence[str]) -> tuple[str, ...]:
     return tuple(declared)
 
 
-def bind(config: Config, root: Path, classes: Sequence[str]) -> None:
-    """Point a config at a prepared data set: its root, its class names and their number.
+def bind(config: Config, root: Path, classes: Sequence[str], palette: Palette | None = None) -> None:
+    """Point a config at a prepared data set: its root, its class names, their colours and their number.
 
     Raises:
-        InputError: fewer than two classes.
+        InputError, UsageError: classes that the config's model cannot be trained on.
     """
-    if len(classes) < 2:
-        raise InputError(f"{root}: {len(classes)} class; a classifier needs at least two")
     for _, dataset in datasets(config):
         dataset.data_root = str(root)
-        dataset.metainfo = dict(classes=tuple(classes))
+        dataset.metainfo = dict(classes=tuple(classes), **({"palette": palette} if palette else {}))
         # MMEngine replaces a sample that fails by a random other one, up to 1000 times, in silence.
         dataset.max_refetch = 0
-    for part in ("model", "val_evaluator", "test_evaluator"):
-        _set_class_count(config.get(part), len(classes))
-    if "data_preprocessor" in config:
-        config.data_preprocessor.num_classes = len(classes)
+    try:
+        tasks.find(config.default_scope).bind(config, classes)
+    except InputError as error:
+        raise InputError(f"{root}: {error}") from None
     config.model.setdefault("data_preprocessor", config.get("data_preprocessor"))
+    _unsynchronise(config.model)
 
 
-def _set_class_count(node: Any, count: int) -> None:
+def _unsynchronise(node: Any) -> None:
+    """SyncBN on one device computes what BN does, and only BN trains on a CPU."""
     if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "num_classes" and isinstance(value, int):
-                node[key] = count
-            elif key == "topk" and isinstance(value, list | tuple):
-                node[key] = tuple(k for k in value if k <= count)  # top-5 of three classes is refused by mmpretrain
-            else:
-                _set_class_count(value, count)
-    elif isinstance(node, list):
+        if node.get("type") == "SyncBN":
+            node["type"] = "BN"
+        for value in node.values():
+            _unsynchronise(value)
+    elif isinstance(node, list | tuple):
         for value in node:
-            _set_class_count(value, count)
+            _unsynchronise(value)
 
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:

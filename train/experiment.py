@@ -53,7 +53,8 @@ class Record:
         fingerprint: SHA-256 over everything that decided the result; equal means there is nothing to train.
         config_sha256: of `config.py`, the resolved config beside the record.
         checkpoint_sha256: of `checkpoint.pth`, the best weights.
-        data: the prepared data set: its `root`, `source`, `fingerprint` and `classes`.
+        data: the prepared data set: its `root`, `source`, `fingerprint`, number of `images` by split, `classes` and their
+            `palette`; and the `task` whose data they are.
         metrics: validation metrics of the checkpoint, in percent (empty for a checkpoint trained elsewhere).
         origin: "trained", or the path of the checkpoint that was brought.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from train import checkpoint
+from train import checkpoint, tasks
 from train.cli import say
 from train.errors import UsageError
 from train.plan import Plan, Request
@@ -60,7 +60,8 @@ def run(planned: Plan, request: Request) -> Trained:
     runner = build(planned, request)
     runner.train()
     best = Path(runner.message_hub.get_info("best_ckpt"))
-    return Trained(runner.model, best, {"accuracy/top1": float(runner.message_hub.get_info("best_score"))})
+    metric = tasks.named(planned.data["task"]).METRIC
+    return Trained(runner.model, best, {metric: float(runner.message_hub.get_info("best_score"))})
 
 
 def build(planned: Plan, request: Request) -> Any:
@@ -90,27 +91,28 @@ def build(planned: Plan, request: Request) -> Any:
     return runner
 
 
-def draw_curve(folder: Path) -> None:
-    """Draw training loss and validation accuracy over the steps of the newest run into `curve.png`."""
+def draw_curve(planned: Plan) -> None:
+    """Draw training loss and validation metric over the steps of the newest run into `curve.png`."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    folder, task = planned.experiment.train, tasks.named(planned.data["task"])
     logs = sorted(folder.glob("*/vis_data/scalars.json"))
     points = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
     loss = [(point["step"], point["loss"]) for point in points if "loss" in point]
-    top1 = [(point["step"], point["accuracy/top1"]) for point in points if "accuracy/top1" in point]
+    scores = [(point["step"], point[task.METRIC]) for point in points if task.METRIC in point]
     if not loss:
         return
     figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
     left.plot(*zip(*loss, strict=True), color="tab:blue", label="training loss")
     left.set(xlabel="iteration", ylabel="training loss")
-    if top1:
-        # MMEngine gives validation points the epoch as step; spread them over the iterations.
-        scale = loss[-1][0] / top1[-1][0]
+    if scores:
+        # MMEngine may give validation points the epoch as step; spread them over the iterations.
+        scale = loss[-1][0] / scores[-1][0]
         right = left.twinx()
-        right.plot([step * scale for step, _ in top1], [value for _, value in top1], "o-", color="tab:orange")
-        right.set(ylabel="validation top-1 (%)")
+        right.plot([step * scale for step, _ in scores], [value for _, value in scores], "o-", color="tab:orange")
+        right.set(ylabel=f"validation {task.METRIC_LABEL} (%)")
     figure.savefig(folder / "curve.png", dpi=120)
     plt.close(figure)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from train import config as configs
 from train import data as sources
+from train import tasks
 from train.cli import say
 from train.data.summary import summary
 from train.errors import UsageError
@@ -65,13 +66,18 @@ def plan(request: Request, *, purpose: str = "train") -> Plan:
     name, file = configs.locate(request.experiment)
     config = configs.read(file, request.options)
     prepared = _prepare(config, file, request)
-    classes = configs.class_names(config, prepared.classes)
-    configs.bind(config, prepared.root, classes)
+    task = tasks.find(config.default_scope)
+    found, palette = task.classes(prepared)
+    classes = configs.class_names(config, found)
+    configs.bind(config, prepared.root, classes, palette)
     data = {
         "root": str(prepared.root),
         "source": prepared.source,
         "fingerprint": prepared.fingerprint,
+        "task": tasks.name(task),
+        "images": prepared.images,
         "classes": list(classes),
+        "palette": palette,
     }
     fingerprint = sha256_json(
         {

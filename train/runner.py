@@ -30,7 +30,7 @@ def train(request: Request) -> tuple[Experiment, Record, bool]:
     experiment = planned.experiment
     if not request.force and (record := experiment.current(planned.fingerprint)):
         return experiment, record, False
-    if not (Path(planned.data["root"]) / "train.txt").is_file():
+    if not planned.data["images"].get("train"):
         raise InputError(
             f"{planned.data['root']}: no training images; this data set can only be exported and measured on"
         )
@@ -42,7 +42,7 @@ def train(request: Request) -> tuple[Experiment, Record, bool]:
     trained = loop.run(planned, request)
     seconds = time.monotonic() - started
     record = publish(planned, trained.model, trained.checkpoint, metrics=trained.metrics, seconds=seconds)
-    loop.draw_curve(experiment.train)
+    loop.draw_curve(planned)
     return experiment, record, True
 
 

@@ -1,20 +1,25 @@
 """Patched operations, one file each. Every rewrite computes exactly what the original does, in standard operators.
 
 MMDeploy takes the first rewriter registered for a function and backend, and `default` loses to any specific backend:
-ours are registered for `onnxruntime`, and the export checks afterwards that they ran (`assert_ran`).
+ours are registered for `onnxruntime`, and the export compares afterwards how often they ran with how often the
+unpatched model calls the originals (`needed`, `assert_ran`).
 
 A file here has:
-- a function registered with MMDeploy's `FUNCTION_REWRITER`, which calls `ran(__name__)`;
-- `applies(model)`: how many calls of it an export of this model must make at the least.
+- functions registered with MMDeploy's `FUNCTION_REWRITER`, each of which calls `ran(__name__)`;
+- `REPLACES`: the originals, as a tuple (MMDeploy swaps what it finds in lists and dictionaries). One is a function that
+  torch lets be overridden (`torch.nn.functional.…`), or the `forward` of a module's class.
 """
 
 import importlib
+import importlib.util
 import pkgutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
-from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
 
 from train.errors import VerificationError
 
@@ -23,12 +28,16 @@ _RAN: Counter[str] = Counter()
 
 def ran(name: str) -> None:
     """Count one call of a rewrite."""
-    _RAN[name.rsplit(".", 1)[-1]] += 1
+    _RAN[_stem(name)] += 1
 
 
-def register() -> list[ModuleType]:
-    """Import every rewrite, which registers it with MMDeploy."""
-    return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+def register(scope: str | None = None) -> list[ModuleType]:
+    """Import every rewrite of torch and mmcv, and those in the folder of an OpenMMLab package ("mmseg")."""
+    names = [f"{__name__}.{found.name}" for found in pkgutil.iter_modules(__path__) if not found.ispkg]
+    if scope and importlib.util.find_spec(f"{__name__}.{scope}"):
+        package = importlib.import_module(f"{__name__}.{scope}")
+        names += [f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(name) for name in names]
 
 
 def reset() -> None:
@@ -36,16 +45,49 @@ def reset() -> None:
     _RAN.clear()
 
 
-def assert_ran(modules: Sequence[ModuleType], model: nn.Module) -> None:
-    """Compare how often each rewrite ran since `reset` with what the model needs.
+def needed(modules: Sequence[ModuleType], run: Callable[[], object]) -> dict[str, int]:
+    """How often a run of the unpatched model calls what each rewrite replaces.
+
+    A call that the run does not make, such as an auxiliary head's, is not counted; a functional one is.
+
+    Args:
+        modules: what `register` gave.
+        run: runs the model once, on what will be traced.
+    """
+    with _Calls() as calls, register_module_forward_hook(calls.module_ran):
+        run()
+    return {_stem(module.__name__): sum(calls.seen[original] for original in module.REPLACES) for module in modules}
+
+
+def assert_ran(wanted: Mapping[str, int]) -> None:
+    """Compare how often each rewrite ran since `reset` with what `needed` found.
 
     Raises:
-        VerificationError: a rewrite that the model needs did not run; the graph would be an approximation.
+        VerificationError: a rewrite ran another number of times. Fewer: something else took its place, and the graph
+            would be an approximation. More: tracing unrolled what the model does once.
     """
-    for module in modules:
-        name = module.__name__.rsplit(".", 1)[-1]
-        needed = module.applies(model)
-        if _RAN[name] < needed:
+    for name, count in wanted.items():
+        if _RAN[name] != count:
             raise VerificationError(
-                f"the rewrite '{name}' ran {_RAN[name]} times, the model needs {needed}: another one took its place; nothing was written"
+                f"the rewrite '{name}' ran {_RAN[name]} times, the model needs {count}: another one took its place, or "
+                "the model was traced more than once; nothing was written"
             )
+
+
+class _Calls(TorchFunctionMode):
+    """Counts the torch functions and the modules' forwards that run inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[Callable[..., Any]] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[func] += 1
+        return func(*args, **(kwargs or {}))
+
+    def module_ran(self, module: Any, *_: Any) -> None:
+        self.seen[type(module).forward] += 1
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[-1]

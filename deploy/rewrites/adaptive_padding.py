@@ -9,15 +9,12 @@ from typing import Any
 
 from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmdeploy.core import FUNCTION_REWRITER
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from deploy.rewrites import ran
 
-
-def applies(model: nn.Module) -> int:
-    """One call a layer."""
-    return sum(isinstance(module, Conv2dAdaptivePadding) for module in model.modules())
+REPLACES = (Conv2dAdaptivePadding.forward,)
 
 
 @FUNCTION_REWRITER.register_rewriter(
@@ -28,9 +25,12 @@ def conv2d_adaptive_padding__forward(self: Conv2dAdaptivePadding, x: Tensor) -> 
     ran(__name__)
     pads: list[Any] = []  # 0-d tensors while tracing
     for axis in (1, 0):  # F.pad takes the last axis first
-        size = x.shape[2 + axis]
-        stride = self.stride[axis]
-        reach = (self.weight.shape[2 + axis] - 1) * self.dilation[axis] + 1
-        total = (((size + stride - 1) // stride - 1) * stride + reach - size).clamp(min=0)
+        total = padding(x.shape[2 + axis], self.weight.shape[2 + axis], self.stride[axis], self.dilation[axis])
         pads += [total // 2, total - total // 2]
     return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def padding(size: Any, kernel: int, stride: int, dilation: int) -> Any:
+    """Pixels to add to a traced length so that there are ⌈size / stride⌉ windows."""
+    reach = (kernel - 1) * dilation + 1
+    return (((size + stride - 1) // stride - 1) * stride + reach - size).clamp(min=0)

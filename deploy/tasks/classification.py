@@ -10,9 +10,7 @@ from torch import Tensor
 from slipway_runtime.manifest import ClassificationOutput
 from train.errors import UsageError
 
-SCOPE = "mmpretrain"
 CODEBASE = dict(type="mmpretrain", task="Classification")
-OUTPUTS: dict[str, dict[int, str]] = {"output": {}}
 
 
 def check(config: Config) -> None:
@@ -24,16 +22,42 @@ def check(config: Config) -> None:
         raise UsageError(f"head '{head.get('type')}': only single-label heads can be exported as a classifier")
 
 
-def forward(model: Any, images: Tensor) -> dict[str, Tensor]:
+def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -> ClassificationOutput:
+    """Top five, or all where there are fewer classes."""
+    return ClassificationOutput(topk=min(5, len(classes)))
+
+
+def outputs(postprocess: ClassificationOutput) -> dict[str, dict[int, str]]:
+    """The scores."""
+    return {"output": {}}
+
+
+def trace(model: Any, images: Tensor, postprocess: ClassificationOutput) -> Tensor:
+    """MMDeploy's rewritten `predict`: softmax scores."""
+    scores: Tensor = model(images, data_samples=None, mode="predict")
+    return scores
+
+
+def forward(model: Any, images: Tensor, postprocess: ClassificationOutput) -> dict[str, Tensor]:
     """Softmax of the logits, as `ClsHead.predict` computes it, without making a DataSample an image."""
     return {"output": torch.softmax(model(images, mode="tensor"), dim=1)}
 
 
-def predict(model: Any, images: Tensor) -> dict[str, Tensor]:
+def predict(model: Any, images: Tensor, postprocess: ClassificationOutput) -> dict[str, Tensor]:
     """The `pred_score` of mmpretrain's own predictions."""
     return {"output": torch.stack([sample.pred_score for sample in model(images, mode="predict")])}
 
 
-def postprocess(config: Config, classes: Sequence[str]) -> ClassificationOutput:
-    """Top five, or all where there are fewer classes."""
-    return ClassificationOutput(topk=min(5, len(classes)))
+def sample(image: Tensor, postprocess: ClassificationOutput) -> Tensor:
+    """The image, 3×H×W, goes through the graph whole."""
+    return image
+
+
+def for_sdk(config: Config, postprocess: ClassificationOutput) -> Config:
+    """MMDeploy's SDK takes every classifier."""
+    return config
+
+
+def agreement(result: Any, sample: Any) -> tuple[int, int]:
+    """Whether the best class is the same."""
+    return int(result.labels[0] == int(sample.pred_label)), 1

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from deploy import parity, reference
+from slipway_runtime import manifest
 from train.experiment import Experiment
 
 
 @pytest.fixture(scope="session")
 def unpatched(digits_experiment: Experiment) -> reference.Reference:
     """The tiny experiment's unpatched model."""
-    return reference.load(digits_experiment.config, digits_experiment.checkpoint)
+    postprocess = manifest.read(digits_experiment.bundle).postprocess
+    return reference.load(digits_experiment.config, digits_experiment.checkpoint, postprocess)
 
 
 @pytest.fixture(scope="session")

@@ -123,13 +123,12 @@ def test_the_reference_is_the_unpatched_model(
     digits_experiment: Experiment, unpatched: Reference, images: list[Path]
 ) -> None:
     """Exporting leaves no patch behind: the model answers bit for bit as before, and as mmpretrain's own predict."""
-    batch = torch.stack(unpatched.load_images(images[:8]))
+    batch = torch.stack([prepared for prepared, _ in unpatched.samples(images[:8])])
     before = unpatched.predict(batch)["output"]
-    config = unpatched.config
-    trace.trace(config, digits_experiment.checkpoint, export.read_deploy_config("dynamic"), list(batch[:2]))
+    trace.trace(export.read_deploy_config("dynamic"), unpatched, batch[0])
     assert torch.equal(unpatched.predict(batch)["output"], before)
     assert torch.equal(unpatched(batch)["output"], before)
-    fresh = Reference(config, digits_experiment.checkpoint)
+    fresh = Reference(unpatched.config, digits_experiment.checkpoint, unpatched.postprocess)
     assert torch.equal(fresh.predict(batch)["output"], before)
 
 

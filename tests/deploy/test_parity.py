@@ -24,7 +24,8 @@ def test_the_exported_bundle_passes(digits_experiment: Experiment, unpatched: Re
     assert result.passed
     assert result.preprocess_identical == result.images == 32
     assert len(result.sizes) >= 3
-    assert result.outputs["output"].argmax_agreement == 1.0
+    assert result.outputs["output"].argmax.share == 1.0
+    assert result.predictions == parity.Agreement(32, 32)
     stored = json.loads((digits_experiment.bundle / "parity.json").read_text())
     assert stored["passed"]
     assert stored["outputs"]["output"]["max_abs"] == result.outputs["output"].max_abs
@@ -137,6 +138,23 @@ def test_a_dynamic_graph_compared_at_one_size_fails(
         result.require()
 
 
+def test_other_predictions_fail(
+    digits_experiment: Experiment, unpatched: Reference, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right numbers out of the graph, and a wrong label made of them."""
+    agreement = unpatched.task.agreement
+    seen = []
+
+    def turned(result: object, sample: object) -> tuple[int, int]:
+        seen.append(result)
+        return (0, 1) if len(seen) == 5 else agreement(result, sample)
+
+    monkeypatch.setattr(unpatched.task, "agreement", turned)
+    result = parity.compare(slipway_runtime.load(digits_experiment.bundle), unpatched, images)
+    with pytest.raises(VerificationError, match="predictions are equal in 31 of 32"):
+        result.require()
+
+
 def output(found: list[list[float]], wanted: list[list[float]]) -> parity.Output:
     made = parity.Output()
     made.update(np.array(found, np.float32), np.array(wanted, np.float32))
@@ -148,6 +166,23 @@ def test_the_tolerance_is_where_it_is_promised() -> None:
     assert not output([[1.0012, 0.0]], [[1.0, 0.0]]).passed
     assert output([[1.0, 9e-6]], [[1.0, 0.0]]).passed
     assert not output([[1.0, 2e-5]], [[1.0, 0.0]]).passed
+    # Logits of size 20 carry twenty times the rounding.
+    assert output([[20.0, 1e-4]], [[20.0, 0.0]]).passed
+    assert not output([[20.0, 3e-4]], [[20.0, 0.0]]).passed
+
+
+def test_float64_tells_rounding_from_a_fault() -> None:
+    """PyTorch's own distance from float64 is allowed twice; a difference that it does not explain still fails."""
+    wanted, found = np.array([[1.0, 0.5]], np.float32), np.array([[1.002, 0.5]], np.float32)
+    for true, passes in (([[1.001, 0.5]], True), ([[1.0, 0.5]], False)):
+        made = parity.Output()
+        made.update(found, wanted, lambda true=true: np.array(true))
+        assert made.passed == passes
+    sided = parity.Output()
+    sided.update(
+        np.array([[0.50001, 0.5]], np.float32), np.array([[0.5, 0.50001]], np.float32), lambda: np.array([[1.0, 0.0]])
+    )
+    assert sided.argmax.share == 1.0
 
 
 def test_a_turned_arg_max_fails_inside_the_tolerance() -> None:

@@ -32,6 +32,8 @@ def _prepared() -> None:
 def export(model: nn.Module, path: Path, *, patched: bool) -> onnxruntime.InferenceSession:
     """Trace a model at 17×23 with dynamic sizes, with our rewrites or without."""
     modules = rewrites.register()
+    x = torch.zeros(1, 3, 17, 23)
+    needed = rewrites.needed(modules, lambda: model(x))
     rewrites.reset()
     settings = dict(
         input_names=["x"],
@@ -42,10 +44,10 @@ def export(model: nn.Module, path: Path, *, patched: bool) -> onnxruntime.Infere
     with compat.torchscript_exporter(), torch.no_grad():
         if patched:
             with RewriterContext(DEPLOY, backend="onnxruntime", opset=17):
-                torch.onnx.export(model, (torch.zeros(1, 3, 17, 23),), str(path), **settings)
-            rewrites.assert_ran(modules, model)
+                torch.onnx.export(model, (x,), str(path), **settings)
+            rewrites.assert_ran(needed)
         else:
-            torch.onnx.export(model, (torch.zeros(1, 3, 17, 23),), str(path), **settings)
+            torch.onnx.export(model, (x,), str(path), **settings)
     assert {node.domain for node in onnx.load(path).graph.node} == {""}
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -84,12 +86,43 @@ def test_control_without_the_rewrite_the_padding_is_frozen(tmp_path: Path) -> No
     assert worst(model, export(model, tmp_path / "plain.onnx", patched=False)) > 1e-2
 
 
-def test_a_rewrite_that_did_not_run_is_an_error() -> None:
+class Heads(nn.Module):
+    """Pools by function and by module; an auxiliary head pools too, and does not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = Conv2dAdaptivePadding(3, 4, 3)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.auxiliary = nn.Sequential(Conv2dAdaptivePadding(3, 4, 3), nn.AdaptiveMaxPool2d(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.convolution(x)
+        pooled = self.pool(x) + nn.functional.adaptive_avg_pool2d(x, 2) + nn.functional.adaptive_max_pool2d(x, 2)
+        return pooled + nn.functional.adaptive_avg_pool1d(x.flatten(2), 4).unflatten(2, (2, 2))
+
+
+def test_calls_are_counted_where_they_run() -> None:
     modules = rewrites.register()
+    found = rewrites.needed(modules, lambda: Heads()(torch.zeros(1, 3, 8, 8)))
+    assert found == {"adaptive_padding": 1, "adaptive_pool": 4}
+
+
+def test_an_export_makes_the_calls_that_were_counted(tmp_path: Path) -> None:
+    export(Heads().eval(), tmp_path / "heads.onnx", patched=True)
+    with pytest.raises(VerificationError, match="'adaptive_pool' ran 4 times, the model needs 5"):
+        rewrites.assert_ran({"adaptive_padding": 1, "adaptive_pool": 5})
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_control_a_rewrite_that_ran_another_number_of_times_is_an_error(times: int) -> None:
+    modules = rewrites.register()
+    model = Conv2dAdaptivePadding(3, 4, 3)
+    needed = rewrites.needed(modules, lambda: model(torch.zeros(1, 3, 8, 8)))
     rewrites.reset()
-    rewrites.assert_ran(modules, nn.Linear(1, 1))
-    with pytest.raises(VerificationError, match="'adaptive_padding' ran 0 times, the model needs 1"):
-        rewrites.assert_ran(modules, Conv2dAdaptivePadding(3, 4, 3))
+    for _ in range(times):
+        rewrites.ran("deploy.rewrites.adaptive_padding")
+    with pytest.raises(VerificationError, match=f"'adaptive_padding' ran {times} times, the model needs 1"):
+        rewrites.assert_ran(needed)
 
 
 def test_every_file_here_is_found() -> None:

@@ -38,4 +38,18 @@ def use(scope: str) -> None:
     known = ("mmpretrain", "mmdet", "mmseg")
     if scope not in known:
         raise UsageError(f"default_scope '{scope}' in the configuration: expected one of {', '.join(known)}")
+    _quiet()
     importlib.import_module(f"{scope}.utils").register_all_modules(init_default_scope=True)
+
+
+@cache
+def _quiet() -> None:
+    """Silence what the packages say of their own code, which no user can mend."""
+    import warnings
+
+    for message in (
+        r"``build_loss`` would be deprecated",  # mmseg calls its own old name
+        r"Default ``avg_non_ignore`` is False",  # the default of every mmseg config
+        r"The current default scope .* is not",  # a process that serves two packages says so on each change
+    ):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)

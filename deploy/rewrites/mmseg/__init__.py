@@ -1,0 +1,1 @@
+"""Rewrites of mmsegmentation's own code, imported for its models only."""

@@ -1,0 +1,114 @@
+"""Export each segmentation experiment, untrained, and compare it with the unpatched model at sizes of one's choice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from deploy import export, graph, parity, tasks, trace
+from deploy.reference import Reference
+from train import checkpoint
+from train import config as configs
+from train.runner import build_model
+
+CLASSES = ("background", *"0123456789")
+MODELS = (
+    "pspnet-r18",
+    "pspnet-r50",
+    "deeplabv3plus-r18",
+    "deeplabv3plus-r50",
+    "fcn-unet",
+    "fast-scnn",
+    "upernet-r18",
+    "bisenetv2",
+    "segformer-b0",
+    "vit-fpn",
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One model's graph against the unpatched model.
+
+    Attributes:
+        model: the experiment, without its data set.
+        nodes: of the graph.
+        megabytes: of the graph's file.
+        outputs: (height, width) of the input → how far the logits are apart.
+    """
+
+    model: str
+    nodes: int
+    megabytes: float
+    outputs: dict[tuple[int, int], parity.Output]
+
+
+def compare(model: str, folder: Path, sizes: Sequence[tuple[int, int]]) -> Compared:
+    """Export one graph with dynamic sizes, traced at none of `sizes`, and run it at each of them."""
+    reference = untrained(model, folder)
+    image = images((1, 3, 128, 160))[0]
+    traced = trace.trace(export.read_deploy_config("dynamic"), reference, image)
+    graph.check(traced)
+    path = folder / "model.onnx"
+    onnx.save(traced, path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs = {}
+    for size in sizes:
+        batch = images((1, 3, *divisible(reference, size)))
+        output = outputs[size] = parity.Output()
+        found = session.run(None, {"input": batch.numpy()})[0]
+        wanted = reference.predict(batch)["output"].numpy()
+        output.update(found, wanted, lambda batch=batch: reference.exact(batch)["output"].numpy())
+    return Compared(model, len(traced.graph.node), path.stat().st_size / 2**20, outputs)
+
+
+def untrained(model: str, folder: Path) -> Reference:
+    """The experiment's model with seeded random weights, and batch norms whose statistics are those of data."""
+    path = configs.CONFIGS / "seg" / f"{model}_digits.py"
+    config = configs.read(path)
+    configs.activate(config, path)
+    configs.bind(config, folder, CLASSES)
+    init_default_scope("mmseg")
+    torch.manual_seed(0)
+    built = build_model(config)
+    lively(built)
+    weights = folder / "weights.pth"
+    checkpoint.save(built, weights, {})
+    postprocess = tasks.find(config).postprocess(config, export.read_deploy_config("dynamic"), CLASSES)
+    return Reference(config, weights, postprocess)
+
+
+def lively(model: nn.Module) -> None:
+    """Give batch norms the statistics of a batch that runs through: with mean 0 and deviation 1 a fault may not show."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None  # the average over all batches seen
+        nn.init.uniform_(norm.weight, 0.2, 0.5)
+        nn.init.normal_(norm.bias, 0, 0.1)
+        norm.train()
+    with torch.no_grad():
+        model(images((4, 3, 128, 160)), mode="tensor")
+    for norm in norms:
+        # Channels that hardly vary in four images, as behind a global pooling, would multiply rounding errors.
+        norm.running_var.clamp_(min=0.1 * float(norm.running_var.mean()))
+    model.eval()
+
+
+def images(shape: tuple[int, ...]) -> torch.Tensor:
+    """Smooth normalised images."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    small = torch.randn(shape[0], 3, 7, 9, generator=generator)
+    fine = torch.randn(shape, generator=generator)
+    return nn.functional.interpolate(small, shape[2:], mode="bicubic") + 0.2 * fine
+
+
+def divisible(reference: Reference, size: tuple[int, int]) -> tuple[int, int]:
+    """The size that the data preprocessor pads an image of `size` to."""
+    divisor = (reference.config.model.data_preprocessor.get("test_cfg") or {}).get("size_divisor", 1)
+    height, width = (-(-edge // divisor) * divisor for edge in size)
+    return height, width
