@@ -119,7 +119,7 @@ schema: .venv/ready ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
 
 models-table: .venv/ready ## write docs/segmentation-models.md (several minutes)
-	@SLIPWAY_WRITE_DOCS=1 $(PYTHON) -m pytest -q tests/deploy/test_segmentation_models.py -k full_size
+	@SLIPWAY_WRITE_DOCS=1 $(PYTHON) -m pytest -q -m slow tests/deploy/test_segmentation_models.py
 
 pooling-proof: .venv/ready ## write docs/adaptive-pooling.md: exactness proved, its cost measured
 	@$(PYTHON) -m benchmarks.pooling

@@ -1,8 +1,10 @@
 """Export: checkpoint → one exact ONNX graph → verified bundle."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
@@ -11,6 +13,7 @@ import slipway_runtime
 from deploy import bundle
 from slipway_runtime import manifest
 from slipway_runtime.errors import BundleError
+from slipway_runtime.preprocess import preprocess
 from train import config as configs
 from train.cli import nearest, say
 from train.errors import UsageError, VerificationError
@@ -19,6 +22,7 @@ from train.files import atomic_folder, sha256_json
 
 if TYPE_CHECKING:
     from deploy.parity import Parity
+    from deploy.reference import Reference
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "deploy"
 #: Counts up when a change of this room changes what a bundle holds, so that old bundles are made anew.
@@ -72,14 +76,17 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
     from deploy.reference import Reference
     from deploy.trace import trace
 
-    images = parity.validation_images(record)
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
     postprocess = tasks.find(config).postprocess(config, deploy_config, record.data["classes"])
     reference = Reference(config, experiment.checkpoint, postprocess)
-    with atomic_folder(experiment.bundle) as folder:
+    with TemporaryDirectory() as scratch, atomic_folder(experiment.bundle) as folder:
+        images = parity.validation_images(record, Path(scratch))
         say("exporting: MMDeploy rewrites and traces")
-        model = trace(deploy_config, reference, reference.graph_input(images[0]))
+        sample = reference.graph_input(images[0])
+        if 2 not in (deploy_config.onnx_config.get("dynamic_axes") or {}).get("input", {}):
+            _require_one_size(reference, images)
+        model = trace(deploy_config, reference, sample)
         graph.check(model)
         described = bundle.manifest(config, record, model, postprocess)
         bundle.write_graph(model, described, folder / bundle.GRAPH)
@@ -118,7 +125,9 @@ def verify(experiment: Experiment) -> "Parity":
     configs.activate(config, experiment.config)
     graph.check(onnx.load(experiment.bundle / bundle.GRAPH))
     reference = Reference(config, experiment.checkpoint, described.postprocess)
-    return parity.compare(slipway_runtime.load(experiment.bundle), reference, parity.validation_images(record))
+    with TemporaryDirectory() as scratch:
+        images = parity.validation_images(record, Path(scratch))
+        return parity.compare(slipway_runtime.load(experiment.bundle), reference, images)
 
 
 def read_deploy_config(shape: str) -> Config:
@@ -148,3 +157,20 @@ def _current(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     except (OSError, ValueError, BundleError):
         return None
     return verdict if verdict.get("fingerprint") == fingerprint and verdict.get("passed") else None
+
+
+def _require_one_size(reference: "Reference", images: Sequence[Path]) -> None:
+    """Refuse (UsageError) images that a graph of one size could not take."""
+    from deploy import pipeline
+
+    steps = pipeline.steps(reference.config)
+    first: dict[str, Path] = {}
+    for path in images:
+        height, width = reference.task.sample(preprocess(path, steps).array, reference.postprocess).shape[1:]
+        first.setdefault(f"{width}×{height}", path)
+    if len(first) > 1:
+        found = " and ".join(f"{size} ({path.name})" for size, path in list(first.items())[:2])
+        raise UsageError(
+            f"this shape is for images of one size, the test pipeline gives {found}; export with SHAPE=dynamic, or give the "
+            "pipeline a Resize with keep_ratio=False or the data preprocessor a test_cfg=dict(size=(height, width))"
+        )

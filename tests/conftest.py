@@ -19,6 +19,7 @@ ops.install()
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "configs" / "cls" / "tiny_digits.py"
+TINY_SCENES = ROOT / "tests" / "configs" / "seg" / "tiny_scenes.py"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -74,3 +75,15 @@ def digits_experiment(trained):
     exported = export.export(trained)
     assert exported.new
     return trained
+
+
+@pytest.fixture(scope="session")
+def scenes_experiment(work: Path):
+    """The tiny segmenter, trained and exported with dynamic shapes."""
+    from deploy import export
+    from train import runner
+
+    experiment, _, new = runner.train(runner.Request(str(TINY_SCENES), work=work, device="cpu"))
+    assert new
+    assert export.export(experiment).new
+    return experiment

@@ -41,8 +41,8 @@ class Task(Protocol):
     def predict(self, model: Any, images: "Tensor", postprocess: Postprocess) -> "dict[str, Tensor]":
         """The same outputs out of the model's own `predict`, however slow: the last word on what is right."""
 
-    def sample(self, image: "Tensor", postprocess: Postprocess) -> "Tensor":
-        """What goes through the graph of an image, 3×H×W, at one time."""
+    def sample(self, image: Any, postprocess: Postprocess) -> Any:
+        """What goes through the graph of an image, a 3×H×W tensor or array, at one time."""
 
     def for_sdk(self, config: Config, postprocess: Postprocess) -> Config | None:
         """The config as MMDeploy's SDK exporter reads it, or None where the SDK cannot do what the model does."""

@@ -48,7 +48,7 @@ def predict(model: Any, images: Tensor, postprocess: ClassificationOutput) -> di
     return {"output": torch.stack([sample.pred_score for sample in model(images, mode="predict")])}
 
 
-def sample(image: Tensor, postprocess: ClassificationOutput) -> Tensor:
+def sample(image: Any, postprocess: ClassificationOutput) -> Any:
     """The image, 3×H×W, goes through the graph whole."""
     return image
 

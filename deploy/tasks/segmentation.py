@@ -75,7 +75,8 @@ def trace(model: Any, images: Tensor, postprocess: SegmentationOutput) -> Tensor
 def forward(model: Any, images: Tensor, postprocess: SegmentationOutput) -> dict[str, Tensor]:
     """Logits of one input, a whole image or a window of one."""
     if postprocess.logits == "stride":
-        return {"output": model(images, mode="tensor")}
+        # Not `model(images, mode="tensor")`: MMDeploy's rewrite of `forward` does not mind the mode.
+        return {"output": model._forward(images)}
     size = tuple(images.shape[2:])
     return {"output": model.encode_decode(images, [dict(img_shape=size, pad_shape=size, ori_shape=size)])}
 
@@ -97,7 +98,7 @@ def predict(model: Any, images: Tensor, postprocess: SegmentationOutput) -> dict
     return {"output": torch.stack([sample.seg_logits.data for sample in samples])}
 
 
-def sample(image: Tensor, postprocess: SegmentationOutput) -> Tensor:
+def sample(image: Any, postprocess: SegmentationOutput) -> Any:
     """What the graph sees of an image, 3×H×W: all of it, or its first window."""
     window = postprocess.window
     return image[:, : window.height, : window.width] if window else image

@@ -18,9 +18,9 @@ def unpatched(digits_experiment: Experiment) -> reference.Reference:
 
 
 @pytest.fixture(scope="session")
-def images(digits_experiment: Experiment) -> list[Path]:
+def images(digits_experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The 32 images that an export verifies on."""
-    return parity.validation_images(digits_experiment.read())
+    return parity.validation_images(digits_experiment.read(), tmp_path_factory.mktemp("mirrored"))
 
 
 @pytest.fixture

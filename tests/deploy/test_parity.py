@@ -174,15 +174,15 @@ def test_the_tolerance_is_where_it_is_promised() -> None:
 def test_float64_tells_rounding_from_a_fault() -> None:
     """PyTorch's own distance from float64 is allowed twice; a difference that it does not explain still fails."""
     wanted, found = np.array([[1.0, 0.5]], np.float32), np.array([[1.002, 0.5]], np.float32)
-    for true, passes in (([[1.001, 0.5]], True), ([[1.0, 0.5]], False)):
+    turned = np.array([[0.4999, 0.5]], np.float32)
+    for rounding, passes in ((1e-3, True), (1e-4, False)):
         made = parity.Output()
-        made.update(found, wanted, lambda true=true: np.array(true))
+        made.update(found, wanted, lambda rounding=rounding: rounding)
         assert made.passed == passes
-    sided = parity.Output()
-    sided.update(
-        np.array([[0.50001, 0.5]], np.float32), np.array([[0.5, 0.50001]], np.float32), lambda: np.array([[1.0, 0.0]])
-    )
-    assert sided.argmax.share == 1.0
+    for rounding, share in ((1e-4, 1.0), (1e-5, 0.0)):
+        made = parity.Output()
+        made.update(turned, np.array([[0.5, 0.4999]], np.float32), lambda rounding=rounding: rounding)
+        assert made.argmax.share == share
 
 
 def test_a_turned_arg_max_fails_inside_the_tolerance() -> None:

@@ -265,6 +265,6 @@ SOURCE = Source(
     summary="your folder of labelme files: polygons, rectangles, circles → label maps and COCO instances",
     version=1,
     write=write,
-    next_command="make train-seg EXP=seg/pspnet-r18_folder DATA={out}",
+    next_command="make train-seg EXP=seg/pspnet-r18_masks DATA={out}",
     takes_origin=True,
 )

@@ -95,6 +95,6 @@ SOURCE = Source(
     summary="your folders of images and masks, indexed, grey or in class colours",
     version=1,
     write=write,
-    next_command="make train-seg EXP=seg/pspnet-r18_folder DATA={out}",
+    next_command="make train-seg EXP=seg/pspnet-r18_masks DATA={out}",
     takes_origin=True,
 )

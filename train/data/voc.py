@@ -110,7 +110,7 @@ SOURCE = Source(
     summary="PASCAL VOC 2012's 21 classes: 2 GB download, or --from a folder of its layout, also with other classes",
     version=1,
     write=write,
-    next_command="make train-seg EXP=seg/pspnet-r18_folder DATA={out}",
+    next_command="make train-seg EXP=seg/pspnet-r18_masks DATA={out}",
     downloads=(ARCHIVE,),
     takes_origin=True,
 )

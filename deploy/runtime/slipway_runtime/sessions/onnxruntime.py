@@ -78,14 +78,16 @@ class OnnxRuntimeSession(Session):
         with _translated(self.name):
             for name, array in feeds.items():
                 binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self.device, 0))
-            for spec in self.outputs:
-                binding.bind_output(spec.name, self.device)
             binding.synchronize_inputs()
 
         def run() -> None:
             with _translated(self.name):
+                for spec in self.outputs:
+                    binding.bind_output(spec.name, self.device)
                 self._session.run_with_iobinding(binding)
                 binding.synchronize_outputs()
+                # Bindings that take turns must not hold an output each.
+                binding.clear_binding_outputs()
 
         return run
 
