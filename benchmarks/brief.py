@@ -1,10 +1,12 @@
 """Stored results as one short table, and its place in a document such as the README."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
+from benchmarks import metrics
 from benchmarks.matrix import Boundary
-from benchmarks.report import number, speedup, table
+from benchmarks.report import number, sizes, speedup, table
 from benchmarks.results import Results, Row
 from train.errors import UsageError
 from train.files import write_atomic
@@ -16,10 +18,8 @@ THROUGHPUT: tuple[int, Boundary] = (8, "e2e")
 
 
 def render(results: Sequence[Results]) -> str:
-    """A line a backend and experiment, and below it the machine: Markdown, ends with a newline."""
-    header = ["experiment", "backend", "top-1 %", *(f"{boundary}, ms" for _, boundary in LATENCY)]
-    header += [f"{THROUGHPUT[1]}, images/s", "faster [95 % CI]", "peak MiB", "artifact"]
-    lines = [_cells(result, backend) for result in results for backend in result.matrix.backends]
+    """A table a task, a line a backend and experiment, and below them the machine: Markdown, ends with a newline."""
+    tables = [_table(task, list(group)) for task, group in groupby(sorted(results, key=_task), key=_task)]
     machines = {
         f"{r.environment.cpu_model}, {r.environment.cores} cores, {r.environment.threads} threads; "
         f"torch {r.environment.versions.get('torch')}, onnxruntime {r.environment.versions.get('onnxruntime')}; "
@@ -30,7 +30,21 @@ def render(results: Sequence[Results]) -> str:
         f"fp32 on {' and '.join(sorted(machines))}. ms: median of one image; images/s: batch {THROUGHPUT[0]}; "
         "faster: `model`, one image, against PyTorch eager."
     )
-    return "\n".join([*table(header, lines), "", remark]) + "\n"
+    return "\n".join([*(line for lines in tables for line in (*lines, "")), remark]) + "\n"
+
+
+def _task(results: Results) -> str:
+    return results.task
+
+
+def _table(task: str, results: Sequence[Results]) -> list[str]:
+    headline = next(iter(metrics.titles(task).values()))
+    header = ["experiment", "backend", headline, "input", *(f"{boundary}, ms" for _, boundary in LATENCY)]
+    header += [f"{THROUGHPUT[1]}, images/s", "faster [95 % CI]", "peak MiB", "artifact"]
+    lines = [_cells(result, backend) for result in results for backend in result.matrix.backends]
+    if all(line[3] == number(None, 0) for line in lines):  # stored before sizes were
+        header, *lines = [[*line[:3], *line[4:]] for line in (header, *lines)]
+    return table(header, lines)
 
 
 def insert(document: Path, text: str) -> None:
@@ -51,11 +65,12 @@ def _cells(results: Results, backend: str) -> list[str]:
     rows = {(row.batch, row.boundary): row for row in results.rows if row.backend == backend and row.status == "ok"}
     accuracy = next((entry for entry in results.accuracy if entry.backend == backend), None)
     first = rows.get(LATENCY[0])
-    top1 = f"{accuracy.headline[1]:.2f} of {accuracy.images}" if accuracy else number(None, 0)
+    headline = f"{accuracy.headline[1]:.2f} of {accuracy.images}" if accuracy else number(None, 0)
     return [
         results.experiment,
         backend,
-        top1,
+        headline,
+        sizes(first.sizes) + " windows" * (first.unit == "window") if first and first.sizes else number(None, 0),
         *(number(_of(rows.get(cell), "latency_ms_median"), 2) for cell in LATENCY),
         number(_of(rows.get(THROUGHPUT), "throughput_ips"), 0),
         speedup(first, results.matrix.baseline) if first else number(None, 0),

@@ -7,31 +7,34 @@ import os
 import random
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import cv2
 from pydantic import BaseModel, PositiveInt
 
 from benchmarks import backends, exported, metrics, timing
+from benchmarks.inputs import Inputs, Size, choose
 from benchmarks.matrix import Boundary
 from benchmarks.timing import Call, TimerSettings, Timing
 from slipway_runtime import Model, load
 from slipway_runtime.errors import SessionError
-from train import cli
-from train.data import read_split
-from train.errors import BackendError, InputError
+from train import cli, tasks
+from train.errors import BackendError
 from train.files import write_atomic
 
 #: Lines on stderr that start so are for the person at the terminal; the rest is kept for a failure's reason.
 PROGRESS = "progress: "
 PROGRESS_SECONDS = 5
 
-Sample = tuple[Path, int]
-T = TypeVar("T")
+#: Pixels of the images that go through the graph at once when accuracy is counted; logits take many bytes a pixel.
+ACCURACY_PIXELS = 1 << 21
+
+#: An image and what is true of it.
+Sample = tuple[Path, Any]
 
 
 class Spec(BaseModel):
@@ -56,8 +59,9 @@ class Outcome(BaseModel):
 
     Attributes:
         status: "unavailable": this machine or this graph cannot do it. "failed": it should have worked.
-        reason: why not, in one line.
-        timings: one a boundary.
+        reason: why not, or why not all boundaries, in one line.
+        timings: one a boundary; of a boundary that could not be timed there is none, and a reason.
+        sizes: a boundary's different inputs, height and width: of images for `e2e`, else of what the graph takes.
         peak_rss_mib: most resident memory of the process until the timing ended, in MiB.
         images: images that accuracy was counted over.
         accuracy: metric values, headline first; empty where this process measured none.
@@ -66,6 +70,7 @@ class Outcome(BaseModel):
     status: Literal["ok", "unavailable", "failed"] = "ok"
     reason: str | None = None
     timings: dict[Boundary, Timing] = {}
+    sizes: dict[Boundary, list[Size]] = {}
     peak_rss_mib: float | None = None
     images: int = 0
     accuracy: dict[str, float] = {}
@@ -89,65 +94,54 @@ def measure(spec: Spec) -> Outcome:
     except (BackendError, SessionError) as error:
         return Outcome(status="unavailable", reason=str(error))
     model = load(subject.experiment.bundle, device=spec.device, threads=spec.threads, session=session)
-    samples = read_split(subject.data_root, "val")
-    batches = _batches(samples, spec)
-    order = list(spec.boundaries)
-    random.Random(f"{spec.seed} {spec.backend} {spec.batch} {spec.repetition}").shuffle(order)
-    outcome = Outcome(timings={name: timing.measure(CALLS[name](model, batches), spec.timer) for name in order})
-    outcome.peak_rss_mib = peak_rss_mib()
+    samples: list[Sample] = tasks.named(subject.manifest.task).samples(subject.data_root, "val")
+    # Seeded by the matrix alone: every backend and every repetition sees the same images.
+    inputs = choose(model, [path for path, _ in samples], spec.inputs, spec.batch, spec.seed)
+    outcome = _time(model, inputs, spec)
     if spec.accuracy_batch_size is not None:
-        size = fixed if isinstance(fixed, int) else spec.accuracy_batch_size
+        pixels = model.preprocess(samples[0][0]).array[0].size
+        size = fixed if isinstance(fixed, int) else min(spec.accuracy_batch_size, max(1, ACCURACY_PIXELS // pixels))
         metric = metrics.for_task(subject.manifest)
         _count(metric, model, samples, size)
         outcome.images, outcome.accuracy = metric.images, metric.compute()
     return outcome
 
 
-def _batches(samples: Sequence[Sample], spec: Spec) -> list[list[bytes]]:
-    """`spec.inputs` batches of encoded images, different ones as far as the validation set has them."""
-    if not samples:
-        raise InputError(f"{spec.experiment}: the validation set is empty; there is nothing to measure on")
-    paths = [path for path, _ in samples]
-    # Seeded by the matrix alone: every backend and every repetition sees the same images.
-    random.Random(spec.seed).shuffle(paths)
-    images = iter([path.read_bytes() for path in islice(cycle(paths), spec.inputs * spec.batch)])
-    return list(_chunks(images, spec.batch))
-
-
-def _model_calls(model: Model, batches: Sequence[list[bytes]]) -> list[Call]:
-    return [model.session.bind(model.feeds([model.preprocess(image) for image in batch])) for batch in batches]
-
-
-def _host_calls(model: Model, batches: Sequence[list[bytes]]) -> list[Call]:
-    feeds = [model.feeds([model.preprocess(image) for image in batch]) for batch in batches]
-    return [lambda fed=fed: model.session.run(fed) for fed in feeds]  # type: ignore[misc]
-
-
-def _e2e_calls(model: Model, batches: Sequence[list[bytes]]) -> list[Call]:
-    return [lambda batch=batch: model(batch, batch_size=len(batch)) for batch in batches]  # type: ignore[misc]
+def _time(model: Model, inputs: Inputs, spec: Spec) -> Outcome:
+    outcome = Outcome()
+    order = list(spec.boundaries)
+    random.Random(f"{spec.seed} {spec.backend} {spec.batch} {spec.repetition}").shuffle(order)
+    for boundary in order:
+        calls = CALLS[boundary](model, inputs)
+        if calls:
+            outcome.timings[boundary] = timing.measure(calls, spec.timer)
+            outcome.sizes[boundary] = inputs.image_sizes if boundary == "e2e" else inputs.tensor_sizes
+        else:
+            outcome.reason = (
+                f"the validation set has no {spec.batch} images of one size for a batch of the graph; "
+                "e2e takes them as they come"
+            )
+    outcome.peak_rss_mib = peak_rss_mib()
+    return outcome
 
 
 #: Boundary → the calls to time. `model`: tensor on the device → outputs on the device; `host`: host tensor → host
 #: outputs; `e2e`: encoded image bytes → final prediction.
-CALLS: dict[Boundary, Callable[[Model, Sequence[list[bytes]]], list[Call]]] = {
-    "model": _model_calls,
-    "host": _host_calls,
-    "e2e": _e2e_calls,
+CALLS: dict[Boundary, Callable[[Model, Inputs], list[Call]]] = {
+    "model": lambda model, inputs: [model.session.bind(model.feeds(batch)) for batch in inputs.tensors],
+    "host": lambda model, inputs: [partial(model.session.run, model.feeds(batch)) for batch in inputs.tensors],
+    "e2e": lambda model, inputs: [partial(model, batch, batch_size=len(batch)) for batch in inputs.encoded],
 }
 
 
 def _count(metric: metrics.Metric, model: Model, samples: Sequence[Sample], batch_size: int) -> None:
     told = monotonic()
-    for chunk in _chunks(iter(samples), batch_size):
+    for start in range(0, len(samples), batch_size):
+        chunk = samples[start : start + batch_size]
         metric.update(model([path for path, _ in chunk], batch_size=batch_size), [target for _, target in chunk])
         if monotonic() - told > PROGRESS_SECONDS:
             told = monotonic()
             cli.say(f"{PROGRESS}accuracy: {metric.images}/{len(samples)} images")
-
-
-def _chunks(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while chunk := list(islice(items, size)):
-        yield chunk
 
 
 def peak_rss_mib() -> float:

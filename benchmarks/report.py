@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from benchmarks import metrics
 from benchmarks.environment import Environment
 from benchmarks.gates import accuracy_deltas
+from benchmarks.inputs import Size
 from benchmarks.results import Accuracy, Results, Row
 from benchmarks.stats import min_samples
 
@@ -17,10 +19,11 @@ def render(results: Sequence[Results]) -> str:
 
 
 def _section(results: Results) -> list[str]:
-    names = list(dict.fromkeys(name for entry in results.accuracy for name in entry.values))
+    titles = metrics.titles(results.task)
+    names = [name for name in _metric_names(results) if "/" not in name]
     accuracy = {entry.backend: entry for entry in results.accuracy}
     header = ["backend", "precision", "batch", "boundary", "median ms", "p90", "p95", "p99", "images/s"]
-    header += [f"vs {results.matrix.baseline} [95 % CI]", *map(_metric_title, names)]
+    header += [f"vs {results.matrix.baseline} [95 % CI]", *(titles[name] for name in names)]
     header += ["peak MiB", "artifact", "status"]
     lines = [_cells(row, results.matrix.baseline, accuracy.get(row.backend), names) for row in results.rows]
     return [
@@ -32,10 +35,15 @@ def _section(results: Results) -> list[str]:
         "",
         *_reasons(results.rows),
         *_remarks(results),
+        *_by_class(results),
     ]
 
 
-def _cells(row: Row, baseline: str, accuracy: Accuracy | None, metrics: Sequence[str]) -> list[str]:
+def _metric_names(results: Results) -> list[str]:
+    return list(dict.fromkeys(name for entry in results.accuracy for name in entry.values))
+
+
+def _cells(row: Row, baseline: str, accuracy: Accuracy | None, names: Sequence[str]) -> list[str]:
     measured = row.status in ("ok", "invalid")
     values = accuracy.values if accuracy is not None and measured else {}
     return [
@@ -49,7 +57,7 @@ def _cells(row: Row, baseline: str, accuracy: Accuracy | None, metrics: Sequence
         ),
         number(row.throughput_ips, 1),
         speedup(row, baseline),
-        *(number(values.get(name), 2) for name in metrics),
+        *(number(values.get(name), 2) for name in names),
         number(row.peak_rss_mib, 0),
         row.artifact_sha256[:8],
         _status(row),
@@ -70,12 +78,6 @@ def _status(row: Row) -> str:
 def number(value: float | None, digits: int) -> str:
     """A number, or a dash where there is none."""
     return NONE if value is None else f"{value:.{digits}f}"
-
-
-def _metric_title(name: str) -> str:
-    """`top1_percent` → `top-1 %`."""
-    title = name.replace("_percent", " %")
-    return title.replace("top", "top-", 1) if title.startswith("top") else title
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -114,9 +116,29 @@ def _remarks(results: Results) -> list[str]:
         f"- Latency is of one call with `batch` images; processes a cell: {matrix.repetitions}, each boundary timed "
         f"{matrix.timer.seconds:g} s. A percentile with fewer samples than it needs ({needs}: MLPerf early stopping, "
         f"confidence 0.99) is {NONE}.{single}",
+        *_input_remarks(results.rows),
         *_accuracy_remarks(results),
         f"- Parity of the bundle: {_parity(results.parity_passed)}.",
     ]
+
+
+def _input_remarks(rows: Sequence[Row]) -> list[str]:
+    where: dict[str, list[str]] = {}
+    for row in rows:
+        if row.sizes:
+            where.setdefault(sizes(row.sizes), []).append(f"b{row.batch} {row.boundary}")
+    lines = [f"- Inputs of {text} pixels ({', '.join(dict.fromkeys(cells))})." for text, cells in where.items()]
+    if any(row.unit == "window" for row in rows):
+        lines.append(
+            "- An image goes through the graph in windows: `model` and `host` time windows, `e2e` whole images."
+        )
+    return lines
+
+
+def sizes(different: Sequence[Size]) -> str:
+    """Heights×widths, smallest first, in short."""
+    first, last = (f"{height}×{width}" for height, width in (different[0], different[-1]))
+    return first if len(different) == 1 else f"{first} to {last} ({len(different)} sizes)"
 
 
 def _accuracy_remarks(results: Results) -> list[str]:
@@ -124,8 +146,9 @@ def _accuracy_remarks(results: Results) -> list[str]:
     if not deltas:
         return [f"- No accuracy difference: it takes the {results.matrix.baseline} row and another one."]
     limit = results.matrix.gates.accuracy_points
+    titles = metrics.titles(results.task)
     return [
-        f"- Δ {_metric_title(entry.headline[0]).removesuffix(' %')} of {entry.backend} {entry.precision} against "
+        f"- Δ {titles[entry.headline[0]].removesuffix(' %')} of {entry.backend} {entry.precision} against "
         f"{base.backend}: {delta:+.3f} percentage points over {entry.images} images (gate: {limit})."
         for entry, base, delta in deltas
     ]
@@ -133,3 +156,18 @@ def _accuracy_remarks(results: Results) -> list[str]:
 
 def _parity(passed: bool | None) -> str:
     return {True: "passed", False: "**FAILED**", None: "not checked (no parity.json)"}[passed]
+
+
+def _by_class(results: Results) -> list[str]:
+    """A table of what was counted by class, a column a metric and backend; nothing where a task has no such metric."""
+    split = [name.split("/", 1) for name in _metric_names(results) if "/" in name]
+    names, classes = dict.fromkeys(name for name, _ in split), dict.fromkeys(which for _, which in split)
+    if not classes:
+        return []
+    titles = metrics.titles(results.task)
+    header = [f"{titles[name]} {entry.backend}" for name in names for entry in results.accuracy]
+    lines = [
+        [which, *(number(entry.values.get(f"{name}/{which}"), 2) for name in names for entry in results.accuracy)]
+        for which in classes
+    ]
+    return ["", *table(["class", *header], lines)]

@@ -8,13 +8,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.environment import Environment
+from benchmarks.inputs import Size
 from benchmarks.matrix import Boundary, Matrix
 from train.errors import InputError
 from train.files import write_atomic
 
 SCHEMA_VERSION = 1
 #: Raise it whenever a change of this room alters what a number means; stored results are then measured anew.
-HARNESS_VERSION = 1
+HARNESS_VERSION = 2
 FILE_NAME = "results.json"
 
 Status = Literal["ok", "invalid", "unavailable", "failed"]
@@ -33,14 +34,16 @@ class Ratio(_Model):
 
 
 class Row(_Model):
-    """One measured cell at one boundary. A latency is of one call, which handles `batch` images.
+    """One measured cell at one boundary. A latency is of one call, which handles `batch` units.
 
     Attributes:
+        unit: "window" where the graph takes an image in several parts, at the boundaries of the graph alone.
+        sizes: height and width of the different inputs, smallest first: of images for `e2e`, else of what the graph takes.
         status: "ok"; "invalid": the timer did not settle; "unavailable": not on this machine; "failed": it broke.
         reason: of any status but "ok".
         samples: timed calls, over all repetitions.
         latency_ms_p90: None where there are too few samples for it (`benchmarks.stats.min_samples`).
-        throughput_ips: images a second, measured over the timed loops.
+        throughput_ips: images a second, measured over the timed loops; None where the unit is no image.
         speedup: against the baseline; None for the baseline and where either row is not ok.
         peak_rss_mib: the largest of the repetitions' processes.
         artifact_sha256: of the file that was measured.
@@ -53,6 +56,8 @@ class Row(_Model):
     precision: str
     batch: int
     boundary: Boundary
+    unit: Literal["image", "window"] = "image"
+    sizes: list[Size] = []
     artifact_sha256: str
     bundle_sha256: str
     status: Status
@@ -74,7 +79,7 @@ class Row(_Model):
 
 
 class Accuracy(_Model):
-    """A backend's metric values over the whole validation set, in percent, headline first."""
+    """A backend's metric values over the whole validation set, in percent, headline first; "name/class": of a class."""
 
     backend: str
     device: str

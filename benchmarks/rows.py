@@ -20,6 +20,7 @@ def make(
     Args:
         outcomes: of every repetition of the cell; at least one.
     """
+    windows = boundary != "e2e" and getattr(subject.manifest.postprocess, "window", None) is not None
     row = Row(
         experiment=subject.experiment.name,
         backend=backend.name,
@@ -27,15 +28,17 @@ def make(
         precision=backend.precision,
         batch=batch,
         boundary=boundary,
+        unit="window" if windows else "image",
         artifact_sha256=backend.artifact(subject)[1],
         bundle_sha256=subject.bundle_sha256,
         status="ok",
     )
-    broken = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
+    broken = next((outcome for outcome in outcomes if boundary not in outcome.timings), None)
     if broken is not None:
         # Results are made to be shown: no path of this machine in them.
         reason = (broken.reason or "").replace(f"{subject.experiment.work}/", "")
-        return row.model_copy(update={"status": broken.status, "reason": reason}), []
+        status = "unavailable" if broken.status == "ok" else broken.status
+        return row.model_copy(update={"status": status, "reason": reason}), []
     timings = [outcome.timings[boundary] for outcome in outcomes]
     samples = [timing.samples_us for timing in timings]
     pooled_ms = stats.pool(samples) / 1e3
@@ -49,7 +52,8 @@ def make(
         "latency_ms_p90": stats.percentile(pooled_ms, 0.90),
         "latency_ms_p95": stats.percentile(pooled_ms, 0.95),
         "latency_ms_p99": stats.percentile(pooled_ms, 0.99),
-        "throughput_ips": batch * len(pooled_ms) / sum(timing.wall_s for timing in timings),
+        "throughput_ips": None if windows else batch * len(pooled_ms) / sum(timing.wall_s for timing in timings),
+        "sizes": outcomes[0].sizes[boundary],
         "peak_rss_mib": max(outcome.peak_rss_mib or 0.0 for outcome in outcomes),
     }
     return row.model_copy(update=measured), samples

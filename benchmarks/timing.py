@@ -7,7 +7,6 @@ Each call must be synchronous: it returns when its result is ready (`slipway_run
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle
 from statistics import median
 from time import perf_counter_ns
 
@@ -52,7 +51,8 @@ def measure(calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_
     """Warm up, then time calls for `settings.seconds`.
 
     Args:
-        calls: the same work on different inputs; they take turns, so that no cache holds the answer.
+        calls: the same work on different inputs; they take turns, so that no cache holds the answer. Inputs may differ in
+            size: every window and the timing itself end with a whole turn.
         settings: see `TimerSettings`.
         clock: a monotonic clock in nanoseconds.
 
@@ -64,10 +64,9 @@ def measure(calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_
     """
     if not calls:
         raise ValueError("nothing to time: no calls were given")
-    turns = cycle(calls)
     with _no_garbage_collection():
-        windows, invalid = _warm_up(turns, settings, clock)
-        samples, wall = _time(turns, clock, settings.seconds * 1e9, settings.min_calls, settings.max_calls)
+        windows, invalid = _warm_up(calls, settings, clock)
+        samples, wall = _time(calls, clock, settings.seconds * 1e9, settings.min_calls, settings.max_calls)
     return Timing(
         samples_us=[round(ns / 1e3, 1) for ns in samples],
         wall_s=wall / 1e9,
@@ -76,11 +75,11 @@ def measure(calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_
     )
 
 
-def _warm_up(turns: Iterator[Call], settings: TimerSettings, clock: Clock) -> tuple[list[float], str | None]:
+def _warm_up(calls: Sequence[Call], settings: TimerSettings, clock: Clock) -> tuple[list[float], str | None]:
     """Run windows until the last few medians agree; the medians in ns, and why they never did (or None)."""
     medians: list[float] = []
     while len(medians) < settings.max_windows:
-        samples, _ = _time(turns, clock, settings.window_ms * 1e6, settings.window_calls, settings.max_calls)
+        samples, _ = _time(calls, clock, settings.window_ms * 1e6, settings.window_calls, settings.max_calls)
         medians.append(median(samples))
         last = medians[-settings.settled_windows :]
         if len(last) == settings.settled_windows and max(last) <= min(last) * (1 + settings.tolerance):
@@ -91,16 +90,16 @@ def _warm_up(turns: Iterator[Call], settings: TimerSettings, clock: Clock) -> tu
     )
 
 
-def _time(turns: Iterator[Call], clock: Clock, min_ns: float, min_calls: int, max_calls: int) -> tuple[list[int], int]:
-    """Time calls until `min_ns` and `min_calls` are both reached, or `max_calls`; (ns of each, ns of all)."""
+def _time(calls: Sequence[Call], clock: Clock, min_ns: float, min_calls: int, max_calls: int) -> tuple[list[int], int]:
+    """Time calls in turn until `min_ns` and `min_calls` are both reached, or `max_calls`; (ns of each, ns of all)."""
     samples: list[int] = []
     first = end = clock()
     while len(samples) < max_calls and (end - first < min_ns or len(samples) < min_calls):
-        call = next(turns)
-        start = clock()
-        call()
-        end = clock()
-        samples.append(end - start)
+        for call in calls:
+            start = clock()
+            call()
+            end = clock()
+            samples.append(end - start)
     return samples, end - first
 
 

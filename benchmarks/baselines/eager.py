@@ -84,7 +84,7 @@ class Eager:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.set_num_threads(threads)
         experiment = exported.experiment
-        model = reference.load(experiment.config, experiment.checkpoint, device)
+        model = reference.load(experiment.config, experiment.checkpoint, exported.manifest.postprocess, device)
         return PyTorchSession(model, device, exported.manifest.inputs, exported.manifest.outputs)
 
 

@@ -1,6 +1,7 @@
-"""Accuracy metrics, one file a task; each defines `METRIC`, and the file's name is the task's.
+"""Accuracy metrics, one file a task; the file's name is the task's. Each defines `METRIC` and `TITLES`.
 
-A metric follows `update / compute / reset`. The first entry of `compute()` is the headline, which the gate looks at.
+A metric follows `update / compute / reset`. The first entry of `compute()` is the headline, which the gate looks at; an
+entry "name/class" is one class's. `TITLES` says how reports show each name, headline first.
 """
 
 from collections.abc import Sequence
@@ -44,3 +45,9 @@ def for_task(manifest: Manifest) -> Metric:
         raise BundleError(f"no accuracy metric for task '{manifest.task}'; expected one of {', '.join(sorted(known))}")
     metric: Metric = import_module(f"{__name__}.{manifest.task}").METRIC(manifest)
     return metric
+
+
+def titles(task: str) -> dict[str, str]:
+    """How reports show a task's metrics, headline first: {"miou_percent": "mIoU %", …}."""
+    named: dict[str, str] = import_module(f"{__name__}.{task}").TITLES
+    return named

@@ -6,6 +6,8 @@ from typing import Protocol
 from slipway_runtime.manifest import Manifest
 from train.errors import InputError
 
+TITLES = {"top1_percent": "top-1 %", "top5_percent": "top-5 %"}
+
 
 class Ranked(Protocol):
     """A prediction whose `labels` are class indices, best first."""

@@ -1,7 +1,7 @@
-"""A real experiment small enough to measure in a second: three colours, told apart by a graph of four nodes."""
+"""Real experiments small enough to measure in a second: three colours, told apart in images and in their pixels."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from slipway_runtime import manifest as m
-from train.experiment import Experiment
+from train.data import label_maps
+from train.experiment import Experiment, Record
 from train.files import sha256
 
 NAME = "cls/colours"
+PIXELS = "seg/colours"
 CLASSES = ("blue", "green", "red")
 #: The cell that tests run: one short process.
 BRIEF = [
@@ -53,9 +55,33 @@ def write_graph(
             helper.make_node("Add", ["logits", "branch"], ["sum"]),
         ]
     nodes.append(helper.make_node("Softmax", [nodes[-1].output[0]], ["scores"]))
+    _write_bundle(experiment, nodes, weights, batch, ("scores", 3), postprocess=m.ClassificationOutput(topk=5))
+
+
+def write_segmenter(experiment: Experiment, batch: int | str = "batch", window: m.Window | None = None) -> None:
+    """Write graph and manifest of a segmenter: a pixel has the class of its largest channel."""
+    weights = [numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "weight")]
+    nodes = [helper.make_node("Conv", ["image", "weight"], ["logits"])]
+    output = m.SegmentationOutput(align_corners=False, window=window)
+    palette = ((0, 0, 255), (0, 255, 0), (255, 0, 0))
+    _write_bundle(
+        experiment, nodes, weights, batch, ("logits", 3, "height", "width"), postprocess=output, palette=palette
+    )
+
+
+def _write_bundle(
+    experiment: Experiment,
+    nodes: list[Any],
+    weights: list[Any],
+    batch: int | str,
+    output: tuple[Any, ...],
+    **described: Any,
+) -> None:
+    """`output`: the name of the graph's output and its shape without the batch."""
+    name, *rest = output
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, "height", "width"])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 3])
-    graph = helper.make_graph(nodes, "colours", [image], [scores], weights)
+    made = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *rest])
+    graph = helper.make_graph(nodes, "colours", [image], [made], weights)
     bundle = experiment.bundle
     bundle.mkdir(parents=True, exist_ok=True)
     onnx.save(
@@ -66,9 +92,8 @@ def write_graph(
         name=experiment.name,
         classes=CLASSES,
         inputs=(m.TensorSpec(name="image", dtype="float32", shape=(batch, 3, "height", "width")),),
-        outputs=(m.TensorSpec(name="scores", dtype="float32", shape=(batch, 3)),),
+        outputs=(m.TensorSpec(name=name, dtype="float32", shape=(batch, *rest)),),
         preprocess=(m.Decode(), m.Normalize(mean=(127.5,), std=(127.5,), reverse_channels=False)),
-        postprocess=m.ClassificationOutput(topk=5),
         files={m.GRAPH_NAME: sha256(bundle / m.GRAPH_NAME)},
         origin=m.Origin(
             checkpoint="checkpoint.pth",
@@ -77,6 +102,7 @@ def write_graph(
             config_sha256=record.config_sha256,
         ),
         tools={"onnx": onnx.__version__},
+        **described,
     )
     (bundle / m.FILE_NAME).write_text(manifest.to_json())
 
@@ -93,8 +119,51 @@ def write_data(root: Path, fingerprint: str = "f" * 64) -> None:
     shown = [*labels[:-1], 0]
     lines = [f"{CLASSES[label]}/{i}.png {said}" for i, (label, said) in enumerate(zip(labels, shown, strict=True))]
     (root / "val.txt").write_text("\n".join(lines) + "\n")
+    _describe(root, fingerprint)
+
+
+def write_scenes(root: Path, sizes: Sequence[tuple[int, int]]) -> None:
+    """Write an image of three stripes, blue, green and red, for each (height, width), and its label map.
+
+    The map says of the green stripe's first column that it is blue, and ignores the last column of the red one.
+    """
+    for i, (height, width) in enumerate(sizes):
+        labels = np.repeat(np.arange(3, dtype=np.uint8), -(-width // 3))[:width] * np.ones((height, 1), np.uint8)
+        image = np.full((height, width, 3), i, np.uint8)
+        np.put_along_axis(image, labels[..., None].astype(np.int64), 200, axis=2)
+        labels[:, -(-width // 3)] = 0
+        labels[:, -1] = label_maps.IGNORE
+        for folder in (root / "val", root / "labels" / "val"):
+            folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "val" / f"{i}.png"), image)
+        label_maps.save(root / "labels" / "val" / f"{i}.png", labels, label_maps.coloured(CLASSES))
+    label_maps.write_lists(root, label_maps.coloured(CLASSES), {"val": [f"{i}.png" for i in range(len(sizes))]})
+    _describe(root, "f" * 64)
+
+
+def _describe(root: Path, fingerprint: str) -> None:
     described: dict[str, Any] = {"request": {"source": "imagefolder"}, "classes": CLASSES, "images": {"val": 9}}
     (root / "dataset.json").write_text(json.dumps({**described, "fingerprint": fingerprint, "findings": {}}))
+
+
+def write_training(name: str, folder: Path) -> Experiment:
+    """`folder/work/NAME`, trained as far as room 3 looks: there are files and a record of them; data in `folder/data`."""
+    experiment = Experiment(name, folder / "work")
+    experiment.train.mkdir(parents=True)
+    experiment.config.write_text("# a config\n")
+    experiment.checkpoint.write_bytes(b"weights")
+    root = str(folder / "data")
+    data = {"root": root, "source": "imagefolder", "fingerprint": "f" * 64, "classes": list(CLASSES)}
+    experiment.write(
+        Record(
+            experiment=name,
+            fingerprint="0" * 64,
+            config_sha256=sha256(experiment.config),
+            checkpoint_sha256=sha256(experiment.checkpoint),
+            data=data,
+        )
+    )
+    return experiment
 
 
 #: `bench(experiment, *overrides, arguments=…)` → exit code, the experiment's part of the JSON.

@@ -1,4 +1,4 @@
-"""Fixtures of room 3: the small experiment of `colour_bench`, and the command line in this process."""
+"""Fixtures of room 3: the small experiments of `colour_bench`, and the command line in this process."""
 
 import json
 from collections.abc import Sequence
@@ -6,31 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_bench import BRIEF, CLASSES, NAME, Bench, write_data, write_graph
+from colour_bench import (
+    BRIEF,
+    NAME,
+    PIXELS,
+    Bench,
+    write_data,
+    write_graph,
+    write_scenes,
+    write_segmenter,
+    write_training,
+)
 
-from train.experiment import Experiment, Record
-from train.files import sha256
+from train.experiment import Experiment
 
 
 @pytest.fixture
 def colours(tmp_path: Path) -> Experiment:
-    """`work/cls/colours`, trained (for this room: there are files and a record of them) and exported."""
-    experiment = Experiment(NAME, tmp_path / "work")
-    experiment.train.mkdir(parents=True)
-    experiment.config.write_text("# a config\n")
-    experiment.checkpoint.write_bytes(b"weights")
-    data = {"root": str(tmp_path / "data"), "source": "imagefolder", "fingerprint": "f" * 64, "classes": list(CLASSES)}
+    """`work/cls/colours`, trained and exported."""
+    experiment = write_training(NAME, tmp_path)
     write_data(tmp_path / "data")
-    experiment.write(
-        Record(
-            experiment=NAME,
-            fingerprint="0" * 64,
-            config_sha256=sha256(experiment.config),
-            checkpoint_sha256=sha256(experiment.checkpoint),
-            data=data,
-        )
-    )
     write_graph(experiment)
+    return experiment
+
+
+@pytest.fixture
+def pixels(tmp_path: Path) -> Experiment:
+    """`work/seg/colours`, trained and exported; eight images, three of one size."""
+    experiment = write_training(PIXELS, tmp_path)
+    write_scenes(tmp_path / "data", [(12, 9), (8, 12), (12, 9), (9, 9), (12, 9), (9, 12), (7, 9), (10, 9)])
+    write_segmenter(experiment)
     return experiment
 
 

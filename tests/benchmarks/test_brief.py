@@ -27,6 +27,21 @@ def test_every_backend_has_a_line_with_its_numbers() -> None:
     assert sum(result.experiment in line for line in lines) == len(result.matrix.backends)
 
 
+def test_each_task_has_a_table_with_its_own_headline() -> None:
+    classifier = results.read(STORED[0])
+    values = {"miou_percent": 61.5, "iou_percent/road": 80.0}
+    accuracy = [entry.model_copy(update={"values": values}) for entry in classifier.accuracy]
+    rows = [row.model_copy(update={"sizes": [(360, 480)]}) for row in classifier.rows]
+    changes = {"experiment": "seg/x", "task": "segmentation", "accuracy": accuracy, "rows": rows}
+    text = brief.render([classifier.model_copy(update=changes), classifier])
+    assert [line.split(" | ")[2] for line in text.splitlines() if "backend" in line] == ["top-1 %", "mIoU %"]
+    lines = [line for line in text.splitlines() if "seg/x" in line]
+    assert len(lines) == len(classifier.matrix.backends)
+    assert all("| 61.50 of " in line and "| 360×480 |" in line for line in lines)
+    assert "road" not in text
+    assert text.count("fp32 on ") == 1
+
+
 def test_a_row_that_is_not_ok_shows_no_number() -> None:
     result = results.read(STORED[0]).model_copy(deep=True)
     for row in result.rows:

@@ -10,12 +10,10 @@ import pytest
 from colour_bench import BRIEF, NAME, Bench, write_data, write_graph
 
 from benchmarks import matrix, process, results, run
-from benchmarks.cell import Outcome, Spec, _batches, peak_rss_mib
+from benchmarks.cell import Outcome, Spec, peak_rss_mib
 from benchmarks.environment import ROOT
 from benchmarks.matrix import Matrix
 from benchmarks.timing import TimerSettings
-from train.data import read_split
-from train.errors import InputError
 from train.experiment import Experiment
 from train.files import sha256
 
@@ -172,20 +170,6 @@ def test_a_reason_names_no_folder_of_this_machine(colours: Experiment, bench: Be
     assert code == 6
     assert found["rows"][0]["reason"].startswith("cls/colours/bundle/model.onnx: not a usable ONNX file")
     assert str(colours.work) not in (colours.bench / "results.json").read_text()
-
-
-def test_batches_are_different_images_and_the_same_for_every_process(colours: Experiment) -> None:
-    samples = read_split(Path(colours.read().data["root"]), "val")
-    spec = _spec(colours).model_copy(update={"inputs": 3, "batch": 3})
-    batches = _batches(samples, spec)
-    assert [len(batch) for batch in batches] == [3, 3, 3]
-    assert len({image for batch in batches for image in batch}) == len(samples) == 9
-    assert batches == _batches(samples, spec.model_copy(update={"backend": "pytorch", "repetition": 2}))
-    assert batches != _batches(samples, spec.model_copy(update={"seed": 1}))
-    # Fewer images than asked for come round again.
-    assert len(_batches(samples, spec.model_copy(update={"inputs": 4}))) == 4
-    with pytest.raises(InputError, match="validation set is empty"):
-        _batches([], spec)
 
 
 def _spec(experiment: Experiment) -> Spec:

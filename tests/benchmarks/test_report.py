@@ -144,6 +144,20 @@ def test_a_row_that_is_not_ok_is_stamped_with_its_reason(status: str, stamp: str
     assert "INVALID" not in report.render([_results()])
 
 
+def test_the_remarks_name_the_inputs_sizes() -> None:
+    rows = [
+        _row("pytorch", sizes=[(224, 224)]),
+        _row("onnxruntime", sizes=[(224, 224)]),
+        _row("onnxruntime", boundary="e2e", sizes=[(100, 90), (375, 500)]),
+    ]
+    text = report.render([_results(*rows)])
+    assert "- Inputs of 224×224 pixels (b1 model)." in text
+    assert "- Inputs of 100×90 to 375×500 (2 sizes) pixels (b1 e2e)." in text
+    assert "Inputs of" not in report.render([_results()]), "results stored before sizes were"
+    assert "windows" not in text
+    assert "`e2e` whole images" in report.render([_results(_row("pytorch", unit="window"))])
+
+
 def test_good_results_pass_the_gates() -> None:
     assert gates.verdict(_results(top1=90.05)) is None
     assert gates.verdict(_results(_row("pytorch"), _row("onnxruntime", status="invalid", reason="noise"))) is None

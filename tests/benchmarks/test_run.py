@@ -1,26 +1,39 @@
-"""Both backends on a trained and exported model; and a graph that lost accuracy."""
+"""Both backends on trained and exported models; and a graph that lost accuracy."""
 
 import shutil
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from colour_bench import Bench
 from onnx import numpy_helper
 
 from slipway_runtime import manifest as m
+from train.data import label_maps
 from train.experiment import Experiment
 from train.files import sha256
 
 BOTH = ["backends=[pytorch, onnxruntime]", "threads=2", "gates.accuracy_points=0.05"]
 
 
+def _copy(experiment: Experiment, work: Path) -> Experiment:
+    """A copy, so that a test may write into it."""
+    copy = Experiment(experiment.name, work)
+    shutil.copytree(experiment.root, copy.root, ignore=shutil.ignore_patterns("bench", "epoch_*"))
+    return copy
+
+
 @pytest.fixture
 def experiment(digits_experiment: Experiment, tmp_path: Path) -> Experiment:
-    """A copy, so that a test may write into it."""
-    copy = Experiment(digits_experiment.name, tmp_path / "work")
-    shutil.copytree(digits_experiment.root, copy.root, ignore=shutil.ignore_patterns("bench", "epoch_*"))
-    return copy
+    """The trained and exported classifier."""
+    return _copy(digits_experiment, tmp_path / "work")
+
+
+@pytest.fixture
+def segmenter(scenes_experiment: Experiment, tmp_path: Path) -> Experiment:
+    """The trained and exported segmenter."""
+    return _copy(scenes_experiment, tmp_path / "work")
 
 
 def test_pytorch_and_onnxruntime_side_by_side(experiment: Experiment, bench: Bench) -> None:
@@ -48,15 +61,49 @@ def test_pytorch_and_onnxruntime_side_by_side(experiment: Experiment, bench: Ben
     assert peak["onnxruntime"] < peak["pytorch"] / 2
 
 
+def _miou_of_mmseg(experiment: Experiment) -> float:
+    """What mmseg's own pipeline, model and metric make of the validation set, in percent."""
+    from mmseg.evaluation import IoUMetric
+
+    from deploy import reference
+
+    manifest = m.read(experiment.bundle)
+    model = reference.load(experiment.config, experiment.checkpoint, manifest.postprocess)
+    metric = IoUMetric(iou_metrics=["mIoU"])
+    metric.dataset_meta = {"classes": manifest.classes}
+    images, labels = zip(*label_maps.read_split(Path(experiment.read().data["root"]), "val"), strict=True)
+    for (_, sample), path in zip(model.samples(images), labels, strict=True):
+        truth = {"data": torch.from_numpy(label_maps.load(path).copy())}
+        metric.process({}, [{"pred_sem_seg": {"data": sample.pred_sem_seg.data}, "gt_sem_seg": truth}])
+    return metric.compute_metrics(metric.results)["mIoU"]
+
+
+def test_a_segmenter_side_by_side(segmenter: Experiment, bench: Bench) -> None:
+    code, found = bench(segmenter, *BOTH, "batch_sizes=[1, 3]")
+    assert code == 0
+    rows = {(row["backend"], row["batch"], row["boundary"]): row for row in found["rows"]}
+    # No three scenes have one size.
+    assert {key[1:]: row["status"] for key, row in rows.items()} == {
+        (batch, boundary): "ok" if batch == 1 or boundary == "e2e" else "unavailable"
+        for batch in (1, 3)
+        for boundary in ("model", "host", "e2e")
+    }
+    assert len(rows["onnxruntime", 3, "e2e"]["sizes"]) == 6
+    first, second = found["accuracy"]
+    assert first["images"] == second["images"] == 60
+    assert first["values"]["miou_percent"] == pytest.approx(second["values"]["miou_percent"], abs=0.05)
+    assert first["values"]["miou_percent"] == pytest.approx(_miou_of_mmseg(segmenter), abs=0.02)
+
+
 def _swap_two_classes(bundle: Path) -> None:
     """Let the graph answer 1 for 0 and 0 for 1: swap two rows of the last layer's weight and bias."""
     graph = onnx.load(bundle / m.GRAPH_NAME)
-    (layer,) = (node for node in graph.graph.node if node.op_type == "Gemm")
+    classes = len(m.read(bundle).classes)
     for tensor in graph.graph.initializer:
-        if tensor.name in layer.input[1:]:
-            values = numpy_helper.to_array(tensor)
-            axis = values.shape.index(10)
-            order = [1, 0, *range(2, 10)]
+        values = numpy_helper.to_array(tensor)
+        if classes in values.shape:
+            axis = values.shape.index(classes)
+            order = [1, 0, *range(2, classes)]
             tensor.CopyFrom(numpy_helper.from_array(values.take(order, axis), tensor.name))
     onnx.save(graph, bundle / m.GRAPH_NAME)
     manifest = m.read(bundle)
@@ -73,3 +120,11 @@ def test_a_graph_that_lost_accuracy_fails_the_gate_each_time(experiment: Experim
     assert top1[0] - top1[1] > 10
     code, found = bench(experiment, *BOTH)
     assert (code, found["measured"]) == (5, False), "stored results do not pass either"
+
+
+def test_a_segmenter_that_lost_accuracy_fails_the_gate(segmenter: Experiment, bench: Bench) -> None:
+    _swap_two_classes(segmenter.bundle)
+    code, found = bench(segmenter, *BOTH)
+    assert code == 5
+    miou = [entry["values"]["miou_percent"] for entry in found["accuracy"]]
+    assert miou[0] - miou[1] > 1

@@ -133,6 +133,25 @@ def test_how_many_calls_are_timed(call_us: float, count: int) -> None:
     assert timing.wall_s == pytest.approx(count * call_us / 1e6)
 
 
+def test_inputs_of_several_sizes_settle_because_every_window_sees_all() -> None:
+    now = 0
+
+    def call(milliseconds: int) -> None:
+        nonlocal now
+        now += milliseconds * 1_000_000
+
+    def measured(durations: Sequence[int]) -> Any:
+        return measure([partial(call, duration) for duration in durations], SETTINGS, lambda: now)
+
+    timing = measured((1, 9, 2, 8, 3))
+    assert timing.invalid is None
+    assert timing.warmup_us == [3000] * 3
+    assert timing.samples_us == [1000, 9000, 2000, 8000, 3000] * (len(timing.samples_us) // 5), "whole turns"
+    # The control: durations that change from turn to turn do not settle.
+    turns = iter(range(1, 10**6))
+    assert measure([lambda: call(next(turns))] * 3, SETTINGS, lambda: now).invalid
+
+
 def test_inputs_take_turns() -> None:
     stage = Simulated([1000])
     seen: list[int] = []
