@@ -28,48 +28,54 @@ Length = int | Tensor
 Axis = tuple[Length, Length | None]
 
 
-@FUNCTION_REWRITER.register_rewriter("torch.nn.functional.adaptive_avg_pool1d", backend="onnxruntime")
+AVG_1D, AVG_2D, MAX_1D, MAX_2D = (
+    f"torch.nn.functional.adaptive_{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2)
+)
+
+
+@FUNCTION_REWRITER.register_rewriter(AVG_1D, backend="onnxruntime")
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     """x · P_wᵀ."""
     ran(__name__)
-    (width,) = _axes(FUNCTION_REWRITER.get_context(), input, output_size, 1)
+    (width,) = _axes(AVG_1D, input, output_size, 1)
     return _average(input, -1, width)
 
 
-@FUNCTION_REWRITER.register_rewriter("torch.nn.functional.adaptive_avg_pool2d", backend="onnxruntime")
+@FUNCTION_REWRITER.register_rewriter(AVG_2D, backend="onnxruntime")
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """P_h · x · P_wᵀ, or one pooling operator where the bins are those of one."""
     ran(__name__)
-    context = FUNCTION_REWRITER.get_context()
-    height, width = _axes(context, input, output_size, 2)
+    height, width = _axes(AVG_2D, input, output_size, 2)
     if input.ndim == 4:
         if _is_one(height) and _is_one(width):
-            return context.origin_func(input, 1)
+            return FUNCTION_REWRITER.get_context(AVG_2D).origin_func(input, 1)
         if kernel := _even(height, width):
             return F.avg_pool2d(input, kernel)
     return _average(_average(input, -2, height), -1, width)
 
 
-@FUNCTION_REWRITER.register_rewriter("torch.nn.functional.adaptive_max_pool1d", backend="onnxruntime")
+@FUNCTION_REWRITER.register_rewriter(MAX_1D, backend="onnxruntime")
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
     """The maximum of each bin."""
     ran(__name__)
     _refuse_indices(return_indices)
-    (width,) = _axes(FUNCTION_REWRITER.get_context(), input, output_size, 1)
+    (width,) = _axes(MAX_1D, input, output_size, 1)
     return _maximum(input, -1, width)
 
 
-@FUNCTION_REWRITER.register_rewriter("torch.nn.functional.adaptive_max_pool2d", backend="onnxruntime")
+@FUNCTION_REWRITER.register_rewriter(MAX_2D, backend="onnxruntime")
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
     """The maximum of each bin: along the height, then along the width."""
     ran(__name__)
     _refuse_indices(return_indices)
-    height, width = _axes(FUNCTION_REWRITER.get_context(), input, output_size, 2)
+    height, width = _axes(MAX_2D, input, output_size, 2)
     return _maximum(_maximum(input, -2, height), -1, width)
 
 
-def _axes(context: Any, x: Tensor, output_size: Any, count: int) -> list[Axis]:
+def _axes(function: str, x: Tensor, output_size: Any, count: int) -> list[Axis]:
     """The last `count` axes of `x` with their bins."""
+    # By its name: otherwise MMDeploy looks through the whole call stack with its source lines.
+    context = FUNCTION_REWRITER.get_context(function)
     bins = output_size if isinstance(output_size, tuple | list) else [output_size] * count
     if is_dynamic_shape(context.cfg):
         return list(zip(x.shape[-count:], bins, strict=True))
