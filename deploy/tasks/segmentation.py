@@ -105,19 +105,20 @@ def sample(image: Any, postprocess: SegmentationOutput) -> Any:
 
 
 def for_sdk(config: Config, postprocess: SegmentationOutput) -> Config | None:
-    """MMDeploy's SDK takes whole, unpadded images and full-size logits (csrc/mmdeploy/codebase/mmseg/segment.cpp)."""
-    preprocessor = config.model.data_preprocessor
-    if postprocess.window or postprocess.logits != "full" or postprocess.threshold is not None:
-        return None
-    if preprocessor.get("test_cfg"):
+    """MMDeploy's SDK takes whole images at their own size and full-size logits.
+
+    It resizes images and maps otherwise than mmseg: with a Resize, one pixel in seven had another label
+    (csrc/mmdeploy/codebase/mmseg/segment.cpp).
+    """
+    load, *rest = configs.test_pipeline(config)
+    resizes = any("Resize" in step["type"] or step["type"] == "Pad" for step in rest)
+    padded = config.model.data_preprocessor.get("test_cfg")
+    if postprocess.window or postprocess.logits != "full" or postprocess.threshold is not None or resizes or padded:
         return None
     made = Config(config.to_dict())
-    load, *rest = configs.test_pipeline(config)
-    if not any(step["type"] == "Resize" for step in rest):
-        # MMDeploy wants a Resize there; `bundle` takes it out again.
-        rest.insert(0, dict(SDK_NO_RESIZE))
-    made.test_pipeline = [load, *rest]
-    made.data_preprocessor = dict(preprocessor)
+    # MMDeploy wants a Resize there; `bundle` takes it out again.
+    made.test_pipeline = [load, dict(SDK_NO_RESIZE), *rest]
+    made.data_preprocessor = dict(config.model.data_preprocessor)
     return made
 
 

@@ -1,11 +1,22 @@
 """Modules of ours, registered with OpenMMLab."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import MODELS
+from mmseg.models.backbones import MobileNetV2
 
+from train import checkpoint, runner
+from train import config as configs
+from train.data import label_maps
+from train.errors import InputError
+from train.models.dilated_mobilenet_v2 import DilatedMobileNetV2
 from train.models.l1_loss import ClassDistributionL1Loss
+from train.models.label_map_dataset import LabelMapDataset
+
+DEEPLAB = dict(strides=(1, 2, 2, 1, 1, 1, 1), dilations=(1, 1, 1, 2, 2, 4, 4))
 
 
 def naive(logits: np.ndarray, target: np.ndarray) -> float:
@@ -48,3 +59,65 @@ def test_weights_and_divisor() -> None:
     logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
     loss = ClassDistributionL1Loss(loss_weight=3.0)
     assert loss(logits, labels, weight=torch.tensor([1.0, 0.0]), avg_factor=4.0).item() == pytest.approx(3 * 1 / 4)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A prepared set of label maps: a list of two splits, whose files nobody opens here."""
+    label_maps.write_lists(
+        tmp_path, label_maps.coloured(("sky", "sea")), {"train": ["b.jpg", "a.png"], "val": ["c.png"]}
+    )
+    return tmp_path
+
+
+def test_a_data_set_follows_its_splits_list(labelled: Path) -> None:
+    dataset = LabelMapDataset("train", data_root=str(labelled), max_refetch=0)
+    assert [dataset.get_data_info(i)["img_path"] for i in range(len(dataset))] == [
+        str(labelled / "train" / "b.jpg"),
+        str(labelled / "train" / "a.png"),
+    ]
+    assert dataset.get_data_info(0)["seg_map_path"] == str(labelled / "labels" / "train" / "b.png")
+    assert dataset.get_data_info(0)["reduce_zero_label"] is False
+    assert len(LabelMapDataset("val", data_root=str(labelled))) == 1
+    assert len(LabelMapDataset("train", data_root=str(labelled), indices=1)) == 1
+
+
+def test_a_split_that_is_not_there_is_named(labelled: Path) -> None:
+    with pytest.raises(InputError, match=r"test\.txt: missing.*found splits: train, val"):
+        LabelMapDataset("test", data_root=str(labelled))
+
+
+def dilations(backbone: MobileNetV2) -> list[int]:
+    """The dilation of each block's depthwise convolution, in order."""
+    convolutions = [block.conv[-2].conv for name in backbone.layers for block in getattr(backbone, name)]
+    assert all(conv.padding == conv.dilation for conv in convolutions)
+    return [conv.dilation[0] for conv in convolutions]
+
+
+def test_dilation_holds_for_every_block_after_the_removed_stride() -> None:
+    wanted = [1] * 7 + [2] * 7 + [4] * 3
+    ours, theirs = DilatedMobileNetV2(**DEEPLAB), MobileNetV2(**DEEPLAB)
+    assert dilations(ours) == wanted
+    assert dilations(theirs) != wanted, "the control: mmseg dilates a layer's first block alone"
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    ours.eval()  # mmseg's returns nothing
+    with torch.no_grad():
+        assert ours(torch.zeros(1, 3, 65, 49))[-1].shape == (1, 320, 9, 7)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "weights", "classes"),
+    [("deeplabv3-mnv2_voc21", "deeplabv3_mnv2_voc21_mmseg", 21), ("cgnet_camvid", "cgnet_camvid11_mmseg", 11)],
+)
+def test_real_weights_fit_their_config(real_data: Path, experiment: str, weights: str, classes: int) -> None:
+    path = configs.CONFIGS / "seg" / f"{experiment}.py"
+    for count in (classes, classes + 1):
+        config = configs.read(path)
+        configs.activate(config, path)
+        configs.bind(config, Path("root"), [str(i) for i in range(count)])
+        model = runner.build_model(config)
+        if count == classes:
+            checkpoint.load_into(model, real_data / "weights" / f"{weights}.pth")
+        else:
+            with pytest.raises(InputError, match="does not fit the model"):
+                checkpoint.load_into(model, real_data / "weights" / f"{weights}.pth")

@@ -27,11 +27,11 @@ from train.data.instances import encode, instance, write_instances
 from train.data.label_maps import IGNORE
 from train.data.progress import track
 
-SCENES = {"train": 240, "val": 60}
-SIDE = (160, 256)  # pixels of a scene, both ends included; height and width are drawn apart
-DIGITS = (2, 6)  # in a scene
-GLYPH = (36, 80)  # pixels that the 8 rows of a digit are enlarged to
-ANGLE = 30.0  # degrees, either way
+SCENES = {"train": 480, "val": 60}
+SIDE = (144, 208)  # pixels of a scene, both ends included; height and width are drawn apart
+DIGITS = (3, 6)  # in a scene
+GLYPH = (48, 72)  # pixels that the 8 rows of a digit are enlarged to
+ANGLE = 10.0  # degrees, either way
 MIN_VISIBLE = 0.6  # of a digit's ink, once the later ones are drawn
 TRIES = 20  # a digit; a scene that is full by then keeps fewer digits, but never less than two
 #: The classes of the label maps.
@@ -143,7 +143,7 @@ def _canvas(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uin
     for cells, strength in ((3, 1.0), (9, 0.6), (36, 0.4)):
         noise = rng.uniform(-1, 1, size=(cells, cells)).astype(np.float32)
         pattern = pattern + strength * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    colour, spread = rng.uniform(60, 195, size=3), rng.uniform(-30, 30, size=3)
+    colour, spread = rng.uniform(30, 110, size=3), rng.uniform(-30, 30, size=3)
     return np.clip(colour + pattern[..., None] * spread, 0, 255).astype(np.uint8)
 
 
@@ -157,7 +157,7 @@ def _glyph(digit: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[
     matrix = turn + np.array([0, 0, side / 2 - 3.5])  # moves the digit's middle to the square's
     drawn = cv2.warpAffine(digit.astype(np.float32) / 16, matrix, (side, side), flags=cv2.INTER_CUBIC)
     # Enlarging leaves a wide grey rim, in which nobody could say where the ink ends: steepen it.
-    alpha = np.clip((drawn - 0.3) / 0.25, 0, 1).astype(np.float32)
+    alpha = np.clip((drawn - 0.18) / 0.25, 0, 1).astype(np.float32)
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     mask = cv2.morphologyEx((alpha >= 0.5).astype(np.uint8), cv2.MORPH_CLOSE, ellipse)
     left, top, width, height = cv2.boundingRect(mask)

@@ -21,7 +21,9 @@ class DilatedMobileNetV2(MobileNetV2):
 
     _dilation = 1  # of the layer before
 
-    def make_layer(self, out_channels: int, num_blocks: int, stride: int, dilation: int, **kwargs: Any) -> nn.Sequential:
+    def make_layer(
+        self, out_channels: int, num_blocks: int, stride: int, dilation: int, **kwargs: Any
+    ) -> nn.Sequential:
         """Build a layer, then set the dilation, and the same padding, of each block's depthwise convolution."""
         layer = super().make_layer(out_channels, num_blocks, stride, dilation, **kwargs)
         for i, block in enumerate(layer):

@@ -29,8 +29,6 @@ class LabelMapDataset(BaseSegDataset):
             InputError: the set has no such split, or no label maps.
         """
         return [
-            dict(
-                img_path=str(image), seg_map_path=str(labels), label_map=None, reduce_zero_label=False, seg_fields=[]
-            )
+            dict(img_path=str(image), seg_map_path=str(labels), label_map=None, reduce_zero_label=False, seg_fields=[])
             for image, labels in read_split(Path(self.data_root), self.split)
         ]

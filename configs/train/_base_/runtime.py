@@ -1,5 +1,4 @@
 # How every experiment runs: seeds, progress, checkpoints. Task-independent.
-custom_imports = dict(imports=["train.models"], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),

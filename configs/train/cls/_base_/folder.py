@@ -1,6 +1,7 @@
 # Images in ImageNet layout, as every source of train/data writes them. The root, the classes and their number come from
 # the prepared data set (`bind` in train/config.py), so nothing here needs an edit for new data.
 default_scope = "mmpretrain"
+custom_imports = dict(imports=["train.models.l1_loss"], allow_failed_imports=False)
 
 data_preprocessor = dict(
     # ImageNet's mean and deviation, RGB.

@@ -2,31 +2,45 @@
 _base_ = ["./folder.py"]
 
 source = "digits_scenes"
+custom_imports = dict(imports=["train.models.label_map_dataset", "train.models.mosaic"], allow_failed_imports=False)
 
-crop_size = (96, 96)
-train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=(256, 256), ratio_range=(0.4, 0.9), keep_ratio=True),
-    # Crops that show digits: no more than 90 % of the pixels may be canvas.
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.9),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
-]
+# Scenes are seen with a longer edge of 120 pixels: the digits stay readable, and a step costs half.
+scale = (120, 120)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        _delete_=True,
+        type="MultiImageMixDataset",
+        dataset=dict(
+            type="LabelMapDataset",
+            data_root="",
+            split="train",
+            pipeline=[
+                dict(type="LoadImageFromFile"),
+                dict(type="LoadAnnotations"),
+                dict(type="RandomResize", scale=scale, ratio_range=(0.85, 1.15), keep_ratio=True),
+                dict(type="CropObject", size=44, anywhere=0.25),
+            ],
+        ),
+        # Nine digits an image: from whole scenes, mostly canvas, nothing is learned in this time.
+        pipeline=[dict(type="Mosaic", grid=3), dict(type="PackSegInputs")],
+    ),
+)
 test_pipeline = [
     dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=scale, keep_ratio=True),
+    # After the resize: label maps keep their own size, and the logits are brought to it.
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
-train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 20
-optim_wrapper = dict(optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05))
+max_epochs = 4
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4))
 param_scheduler = dict(
-    type="OneCycleLR", eta_max=2e-3, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
+    type="OneCycleLR", eta_max=1.5, pct_start=0.2, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
 )
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
