@@ -47,6 +47,7 @@ def test_the_proof_is_what_the_graph_gives_now(stored: Stored) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_whole_table_is_what_the_script_computes(stored: Stored) -> None:
     for now, then in zip(proof.prove(), stored.proof, strict=True):
         assert (now.kind, now.bins, now.sizes, now.misshapen) == (then.kind, then.bins, then.sizes, then.misshapen)

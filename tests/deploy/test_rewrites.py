@@ -104,7 +104,7 @@ class Heads(nn.Module):
 def test_calls_are_counted_where_they_run() -> None:
     modules = rewrites.register()
     found = rewrites.needed(modules, lambda: Heads()(torch.zeros(1, 3, 8, 8)))
-    assert found == {"adaptive_padding": 1, "adaptive_pool": 4}
+    assert {name: count for name, count in found.items() if count} == {"adaptive_padding": 1, "adaptive_pool": 4}
 
 
 def test_an_export_makes_the_calls_that_were_counted(tmp_path: Path) -> None:

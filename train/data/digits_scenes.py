@@ -1,9 +1,9 @@
 """Scenes of handwritten digits: detection, instance and semantic segmentation from the embedded digits.
 
-Each scene shows 2 to 6 digits of random size, rotation and contrast on a textured canvas; later digits cover earlier
+Each scene shows 3 to 6 digits of random size, rotation and contrast on a dark textured canvas; later digits cover earlier
 ones. Written:
 
-    OUT/{train,val}/NAME.png                        the scenes, 160 to 256 pixels a side
+    OUT/{train,val}/NAME.png                        the scenes, 144 to 208 pixels a side
     OUT/annotations/instances_{train,val}.json      COCO instances: visible box, area and compressed RLE mask
     OUT/labels/                                     label maps (see `label_maps`): 0 background, 1..10 digits, 255 ignore
     OUT/classes.txt                                 the digits, one a line
@@ -166,15 +166,15 @@ def _glyph(digit: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[
 
 
 def _paint(region: NDArray[np.uint8], alpha: NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Blend a digit into its region of the image, light on a dark canvas and dark on a light one."""
-    colour = rng.uniform(190, 255, size=3) if region.mean() < 128 else rng.uniform(0, 65, size=3)
+    """Blend a digit into its region of the image, light on the dark canvas."""
+    colour = rng.uniform(190, 255, size=3)
     opacity = alpha[..., None] * rng.uniform(0.7, 1.0)
     region[:] = np.round(region * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
 SOURCE = Source(
-    summary="300 scenes of those digits with boxes, masks (COCO) and label maps; needs no network",
-    version=2,
+    summary="540 scenes of those digits with boxes, masks (COCO) and label maps; needs no network",
+    version=3,
     write=write,
     next_command="make train-seg EXP=seg/pspnet-r18_digits",
 )

@@ -38,8 +38,8 @@ def annotated(scenes: Path) -> Iterator[tuple[np.ndarray, list[tuple[dict[str, A
 
 
 def test_counts_and_sizes(scenes: Path) -> None:
-    assert load(scenes).images == {"train": 240, "val": 60}
-    for split, expected in (("train", 240), ("val", 60)):
+    assert load(scenes).images == {"train": 480, "val": 60}
+    for split, expected in (("train", 480), ("val", 60)):
         coco = read(scenes, split)
         assert len(coco["images"]) == expected
         assert [c["id"] for c in coco["categories"]] == list(range(1, 11))
@@ -47,7 +47,7 @@ def test_counts_and_sizes(scenes: Path) -> None:
             size = Image.open(scenes / split / image["file_name"]).size
             assert size == (image["width"], image["height"])
             assert size == Image.open(scenes / "labels" / split / image["file_name"]).size
-            assert all(160 <= side <= 256 for side in size)
+            assert all(144 <= side <= 208 for side in size)
         assert len(list((scenes / split).iterdir())) == len(list((scenes / "labels" / split).iterdir())) == expected
         per_scene = Counter(a["image_id"] for a in coco["annotations"])
         assert len(per_scene) == expected
@@ -105,7 +105,7 @@ def test_label_maps_are_listed_with_their_classes(scenes: Path) -> None:
     assert [each.name for each in classes] == ["background", *"0123456789"]
     assert [each.color for each in classes] == [tuple(colour) for colour in palette()[:11].tolist()]
     assert load(scenes).classes == tuple("0123456789")
-    for split, expected in (("train", 240), ("val", 60)):
+    for split, expected in (("train", 480), ("val", 60)):
         pairs = label_maps.read_split(scenes, split)
         assert [image for image, _ in pairs] == sorted((scenes / split).iterdir())
         assert [path for _, path in pairs] == sorted((scenes / "labels" / split).iterdir())
