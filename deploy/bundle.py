@@ -79,9 +79,6 @@ def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpo
     (folder / "detail.json").write_text(json.dumps(detail, indent=4) + "\n")
     steps = json.loads((folder / "pipeline.json").read_text())
     for task in steps["pipeline"]["tasks"]:
-        if "transforms" in task:
-            # A stand-in of `Task.for_sdk`: MMDeploy wants a Resize, the test pipeline has none.
-            task["transforms"] = [each for each in task["transforms"] if each.get("size") != [1, 1]]
         for transform in task.get("transforms", []):
             if "meta_keys" in transform:
                 transform["meta_keys"].sort()

@@ -12,15 +12,12 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from slipway_runtime.manifest import SegmentationOutput, Window
-from train import config as configs
 from train.cli import nearest
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmseg", task="Segmentation", with_argmax=False)
 MODELS = ("EncoderDecoder", "CascadeEncoderDecoder")
 LOGITS = ("full", "stride")
-#: Stands for "no resize" until MMDeploy has written `pipeline.json`.
-SDK_NO_RESIZE = dict(type="Resize", scale=(1, 1), keep_ratio=False)
 
 
 def check(config: Config) -> None:
@@ -104,22 +101,8 @@ def sample(image: Any, postprocess: SegmentationOutput) -> Any:
     return image[:, : window.height, : window.width] if window else image
 
 
-def for_sdk(config: Config, postprocess: SegmentationOutput) -> Config | None:
-    """MMDeploy's SDK takes whole images at their own size and full-size logits.
-
-    It resizes images and maps otherwise than mmseg: with a Resize, one pixel in seven had another label
-    (csrc/mmdeploy/codebase/mmseg/segment.cpp).
-    """
-    load, *rest = configs.test_pipeline(config)
-    resizes = any("Resize" in step["type"] or step["type"] == "Pad" for step in rest)
-    padded = config.model.data_preprocessor.get("test_cfg")
-    if postprocess.window or postprocess.logits != "full" or postprocess.threshold is not None or resizes or padded:
-        return None
-    made = Config(config.to_dict())
-    # MMDeploy wants a Resize there; `bundle` takes it out again.
-    made.test_pipeline = [load, dict(SDK_NO_RESIZE), *rest]
-    made.data_preprocessor = dict(config.model.data_preprocessor)
-    return made
+def for_sdk(config: Config, postprocess: SegmentationOutput) -> None:
+    """MMDeploy's SDK resizes images and maps otherwise than mmseg, and its labels were not the model's."""
 
 
 def agreement(result: Any, sample: Any) -> tuple[int, int]:
