@@ -15,7 +15,8 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 DEMO_cls = cls/resnet18_digits
 DEMO_seg = seg/pspnet-r18_digits
 NEWEST = $(patsubst $(WORK)/%/bundle,%,$(firstword $(shell ls -td $(WORK)/*/*/bundle 2>/dev/null)))
-CHOSEN = $(or $(CONFIG),$(EXP),$(DEMO_$*),$(NEWEST),$(DEMO_cls))
+CHOSEN = $(or $(CONFIG),$(EXP),$(if $*,$(DEMO_$*),$(or $(NEWEST),$(DEMO_cls))),\
+  $(error make $@ has no experiment of its own: name one with EXP= (`make experiments` lists them) or CONFIG=))
 
 # One flag for each variable that is set.
 flag = $(if $($(1)),$(2) $(3))

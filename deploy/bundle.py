@@ -66,7 +66,7 @@ def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpo
 
     Args:
         folder: the bundle.
-        config: the model's, as `Task.for_sdk` gives it.
+        config: the model's.
         deploy_config: as completed for the export.
         checkpoint_name: for `detail.json`.
     """

@@ -91,8 +91,8 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
         described = bundle.manifest(config, record, model, postprocess)
         bundle.write_graph(model, described, folder / bundle.GRAPH)
         (folder / bundle.CONFIG).write_bytes(experiment.config.read_bytes())
-        if for_sdk := reference.task.for_sdk(config, postprocess):
-            bundle.write_sdk_files(folder, for_sdk, deploy_config, experiment.checkpoint.name)
+        if reference.task.SDK:
+            bundle.write_sdk_files(folder, config, deploy_config, experiment.checkpoint.name)
         bundle.seal(folder, described)
         say(f"verifying: {len(images)} images against the unpatched model")
         result = parity.compare(slipway_runtime.load(folder), reference, images)

@@ -81,6 +81,7 @@ class Reference:
 
         # Annotations are the evaluator's business: the images may have none.
         steps = [step for step in configs.test_pipeline(self.config) if step["type"] != "LoadAnnotations"]
+        compat.use(self.config.default_scope)  # another task's model may have been built since
         pipeline = Compose(steps)
         for path in paths:
             packed = pseudo_collate([pipeline(dict(img_path=str(path)))])

@@ -60,6 +60,22 @@ def test_make_help_names_every_verb() -> None:
         assert f"{variable}=" in shown
 
 
+def commands(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What make would run."""
+    return subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", ["train", "export"])
+def test_a_task_without_a_demo_asks_for_an_experiment(verb: str, tmp_path: Path) -> None:
+    assert "seg/pspnet-r18_digits" in commands(f"{verb}-seg").stdout
+    assert "det/mine" in commands(f"{verb}-det", "EXP=det/mine").stdout
+    (tmp_path / "cls" / "newest" / "bundle").mkdir(parents=True)
+    asked = commands(f"{verb}-det", f"WORK={tmp_path}")
+    assert asked.returncode == 2
+    assert f"make {verb}-det has no experiment of its own: name one with EXP=" in asked.stderr
+    assert "cls/newest" in commands("bench", f"WORK={tmp_path}").stdout
+
+
 def test_every_make_command_in_the_docs_exists() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][a-z%-]*):", text, re.M))

@@ -19,9 +19,11 @@ class Task(Protocol):
 
     Attributes:
         CODEBASE: MMDeploy's name of the package and the task, its `codebase_config`.
+        SDK: whether MMDeploy's SDK predicts what the model does, so that a bundle holds the SDK's files.
     """
 
     CODEBASE: dict[str, Any]
+    SDK: bool
 
     def check(self, config: Config) -> None:
         """Raise UsageError for a model whose outputs this task could not represent exactly."""
@@ -43,9 +45,6 @@ class Task(Protocol):
 
     def sample(self, image: Any, postprocess: Postprocess) -> Any:
         """What goes through the graph of an image, a 3×H×W tensor or array, at one time."""
-
-    def for_sdk(self, config: Config, postprocess: Postprocess) -> Config | None:
-        """The config as MMDeploy's SDK exporter reads it, or None where the SDK cannot do what the model does."""
 
     def agreement(self, result: Result, sample: Any) -> tuple[int, int]:
         """How much of a runtime's result is as in the model's own data sample: (what agrees, of how much)."""

@@ -11,6 +11,7 @@ from slipway_runtime.manifest import ClassificationOutput
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmpretrain", task="Classification")
+SDK = True
 
 
 def check(config: Config) -> None:
@@ -51,11 +52,6 @@ def predict(model: Any, images: Tensor, postprocess: ClassificationOutput) -> di
 def sample(image: Any, postprocess: ClassificationOutput) -> Any:
     """The image, 3×H×W, goes through the graph whole."""
     return image
-
-
-def for_sdk(config: Config, postprocess: ClassificationOutput) -> Config:
-    """MMDeploy's SDK takes every classifier."""
-    return config
 
 
 def agreement(result: Any, sample: Any) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from train.cli import nearest
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmseg", task="Segmentation", with_argmax=False)
+SDK = False  # it resizes images and maps otherwise than mmseg: its labels are not the model's
 MODELS = ("EncoderDecoder", "CascadeEncoderDecoder")
 LOGITS = ("full", "stride")
 
@@ -99,10 +100,6 @@ def sample(image: Any, postprocess: SegmentationOutput) -> Any:
     """What the graph sees of an image, 3×H×W: all of it, or its first window."""
     window = postprocess.window
     return image[:, : window.height, : window.width] if window else image
-
-
-def for_sdk(config: Config, postprocess: SegmentationOutput) -> None:
-    """MMDeploy's SDK resizes images and maps otherwise than mmseg, and its labels were not the model's."""
 
 
 def agreement(result: Any, sample: Any) -> tuple[int, int]:

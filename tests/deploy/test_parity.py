@@ -166,9 +166,6 @@ def test_the_tolerance_is_where_it_is_promised() -> None:
     assert not output([[1.0012, 0.0]], [[1.0, 0.0]]).passed
     assert output([[1.0, 9e-6]], [[1.0, 0.0]]).passed
     assert not output([[1.0, 2e-5]], [[1.0, 0.0]]).passed
-    # Logits of size 20 carry twenty times the rounding.
-    assert output([[20.0, 1e-4]], [[20.0, 0.0]]).passed
-    assert not output([[20.0, 3e-4]], [[20.0, 0.0]]).passed
 
 
 def test_float64_tells_rounding_from_a_fault() -> None:

@@ -49,6 +49,7 @@ def _quiet() -> None:
 
     for message in (
         r"``build_loss`` would be deprecated",  # mmseg calls its own old name
+        r"``build_pixel_sampler`` would be deprecated",  # the same
         r"Default ``avg_non_ignore`` is False",  # the default of every mmseg config
         r"The current default scope .* is not",  # a process that serves two packages says so on each change
     ):
