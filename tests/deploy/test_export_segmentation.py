@@ -1,6 +1,9 @@
 """Segmentation exports: whole and slide, full and stride, one size and every size, and what is refused."""
 
+import re
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,7 +18,7 @@ from deploy import bundle, export, parity, reference
 from deploy.reference import Reference
 from slipway_runtime import manifest as manifests
 from train import runner
-from train.errors import InputError, UsageError
+from train.errors import UsageError
 from train.experiment import Experiment
 from train.tasks import segmentation
 
@@ -155,7 +158,9 @@ def test_resized_images_are_labelled_at_their_own_size(
     assert model(image)[0].label_map.shape == image.shape[:2]
 
 
-def test_images_below_the_networks_minimum(scenes_experiment: Experiment, tmp_path: Path) -> None:
+def test_images_below_the_networks_minimum(
+    run_module: Callable[..., "subprocess.CompletedProcess[str]"], scenes_experiment: Experiment, tmp_path: Path
+) -> None:
     """A U-Net halves four times: what it cannot divide it refuses, and so do we, in one line."""
     config = tmp_path / "unet.py"
     base = Path(__file__).parents[2] / "configs/train/seg/fcn-unet_digits.py"
@@ -169,10 +174,11 @@ def test_images_below_the_networks_minimum(scenes_experiment: Experiment, tmp_pa
     configs.activate(planned.config, planned.file)
     weights = tmp_path / "unet.pth"
     checkpoint.save(runner.build_model(planned.config), weights, {})
-    experiment, _ = runner.adopt(request, weights)
-    with pytest.raises(InputError, match=r"the model refuses .*\d+×\d+ .*size_divisor"):
-        export.export(experiment)
-    assert not experiment.bundle.exists()
+    result = run_module("deploy", "export", config, "--work", tmp_path, "--checkpoint", weights)
+    assert result.returncode == 3
+    assert re.search(r"^error: the model refuses .*\d+×\d+ .*size_divisor", result.stderr, re.M), result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "seg").exists() or not list(tmp_path.rglob("bundle"))
 
 
 def test_a_small_set_is_verified_on_mirrored_images(scenes_experiment: Experiment, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from train.errors import InputError
 from train.models.dilated_mobilenet_v2 import DilatedMobileNetV2
 from train.models.l1_loss import ClassDistributionL1Loss
 from train.models.label_map_dataset import LabelMapDataset
+from train.models.region_loss import RegionCrossEntropyLoss
 
 DEEPLAB = dict(strides=(1, 2, 2, 1, 1, 1, 1), dilations=(1, 1, 1, 2, 2, 4, 4))
 
@@ -59,6 +60,36 @@ def test_weights_and_divisor() -> None:
     logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
     loss = ClassDistributionL1Loss(loss_weight=3.0)
     assert loss(logits, labels, weight=torch.tensor([1.0, 0.0]), avg_factor=4.0).item() == pytest.approx(3 * 1 / 4)
+
+
+def test_the_region_loss_is_the_cross_entropy_of_mean_logits() -> None:
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    labels[0, 0] = 255
+    labels[1][labels[1] == 2] = 1  # the second image has no region of class 2
+    terms = []
+    for image, label in zip(logits, labels, strict=True):
+        for region in range(3):
+            if (label == region).any():
+                mean = image[:, label == region].mean(1)
+                terms.append(mean.logsumexp(0) - mean[region])
+    assert len(terms) == 5
+    loss = RegionCrossEntropyLoss(loss_weight=2.0)
+    assert loss(logits, labels).item() == pytest.approx(2 * torch.stack(terms).mean().item())
+    # Which of the pixels counts is for losses of pixels.
+    assert loss(logits, labels, weight=torch.zeros(2, 4, 5)) == loss(logits, labels)
+    assert loss(logits, labels, ignore_index=0) != loss(logits, labels)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, labels), logits)
+
+
+def test_the_region_loss_of_nothing_is_zero() -> None:
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    loss = RegionCrossEntropyLoss()(logits, torch.full((1, 2, 2), 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 @pytest.fixture
