@@ -174,12 +174,28 @@ def test_float64_tells_rounding_from_a_fault() -> None:
     turned = np.array([[0.4999, 0.5]], np.float32)
     for rounding, passes in ((1e-3, True), (1e-4, False)):
         made = parity.Output()
-        made.update(found, wanted, lambda rounding=rounding: rounding)
+        made.update(found, wanted, lambda image, rounding=rounding: rounding)
         assert made.passed == passes
     for rounding, share in ((1e-4, 1.0), (1e-5, 0.0)):
         made = parity.Output()
-        made.update(turned, np.array([[0.5, 0.4999]], np.float32), lambda rounding=rounding: rounding)
+        made.update(turned, np.array([[0.5, 0.4999]], np.float32), lambda image, rounding=rounding: rounding)
         assert made.argmax.share == share
+
+
+def test_float64_is_asked_for_the_images_that_need_it() -> None:
+    wanted = np.array([[1.0, 0.5], [1.0, 0.5], [1.0, 0.5], [1.0, 0.5]], np.float32)
+    found = wanted + np.array([[0, 0], [2e-3, 0], [1.5e-3, 0], [4e-3, 0]], np.float32)
+    asked: list[int] = []
+
+    def rounding(image: int) -> float:
+        asked.append(image)
+        return {1: 1e-3, 3: 2e-3}[image]
+
+    made = parity.Output()
+    made.update(found, wanted, rounding)
+    assert asked == [1, 3], "what an earlier image's rounding explains needs no other"
+    assert made.passed
+    assert made.rounding == 2e-3
 
 
 def test_a_turned_arg_max_fails_inside_the_tolerance() -> None:

@@ -1,6 +1,6 @@
 """Scenes of handwritten digits: detection, instance and semantic segmentation from the embedded digits.
 
-Each scene shows 3 to 6 digits of random size, rotation and contrast on a dark textured canvas; later digits cover earlier
+Each scene shows 3 to 5 digits of random size, rotation and contrast on a dark textured canvas; later digits cover earlier
 ones. Written:
 
     OUT/{train,val}/NAME.png                        the scenes, 144 to 208 pixels a side
@@ -27,12 +27,12 @@ from train.data.instances import encode, instance, write_instances
 from train.data.label_maps import IGNORE
 from train.data.progress import track
 
-SCENES = {"train": 480, "val": 60}
+SCENES = {"train": 400, "val": 60}
 SIDE = (144, 208)  # pixels of a scene, both ends included; height and width are drawn apart
-DIGITS = (3, 6)  # in a scene
-GLYPH = (48, 72)  # pixels that the 8 rows of a digit are enlarged to
+DIGITS = (3, 5)  # in a scene
+GLYPH = (52, 72)  # pixels that the 8 rows of a digit are enlarged to
 ANGLE = 10.0  # degrees, either way
-MIN_VISIBLE = 0.75  # of a digit's ink, once the later ones are drawn
+MIN_VISIBLE = 0.9  # of a digit's ink, once the later ones are drawn
 TRIES = 20  # a digit; a scene that is full by then keeps fewer digits, but never less than two
 #: The classes of the label maps.
 PIXEL_CLASSES = label_maps.coloured(("background", *CLASSES))
@@ -170,12 +170,12 @@ def _glyph(digit: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[
 def _paint(region: NDArray[np.uint8], alpha: NDArray[np.float32], rng: np.random.Generator) -> None:
     """Blend a digit into its region of the image, light on the dark canvas."""
     colour = rng.uniform(190, 255, size=3)
-    opacity = alpha[..., None] * rng.uniform(0.7, 1.0)
+    opacity = alpha[..., None] * rng.uniform(0.85, 1.0)
     region[:] = np.round(region * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
 SOURCE = Source(
-    summary="540 scenes of those digits with boxes, masks (COCO) and label maps; needs no network",
+    summary="460 scenes of those digits with boxes, masks (COCO) and label maps; needs no network",
     version=4,
     write=write,
     next_command="make train-seg EXP=seg/pspnet-r18_digits",

@@ -1,4 +1,4 @@
 # SegFormer-b0 on the digit scenes.
 _base_ = ["mmseg::_base_/models/segformer_mit-b0.py", "./_base_/digits.py"]
 
-model = dict(data_preprocessor=dict(size=(96, 96)))
+model = dict(data_preprocessor=dict(size=(120, 120)))

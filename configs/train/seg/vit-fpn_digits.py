@@ -4,11 +4,11 @@ _base_ = ["mmseg::_base_/models/fpn_r50.py", "./_base_/digits.py"]
 width = 192
 model = dict(
     pretrained=None,
-    data_preprocessor=dict(size=(96, 96), test_cfg=dict(size_divisor=16)),
+    data_preprocessor=dict(size=(128, 128), test_cfg=dict(size_divisor=16)),
     backbone=dict(
         _delete_=True,
         type="VisionTransformer",
-        img_size=96,
+        img_size=128,
         patch_size=16,
         embed_dims=width,
         num_layers=12,

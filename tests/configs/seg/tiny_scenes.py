@@ -2,6 +2,7 @@
 _base_ = ["../../../configs/train/seg/pspnet-r18_digits.py"]
 
 model = dict(
+    data_preprocessor=dict(test_cfg=None),  # images go in as they are
     backbone=dict(stem_channels=8, base_channels=8),
     decode_head=dict(in_channels=64, channels=16),
     auxiliary_head=dict(in_channels=32, channels=8),
