@@ -16,6 +16,7 @@ from deploy import export, graph, parity, tasks, trace
 from deploy.reference import Reference
 from train import checkpoint
 from train import config as configs
+from train.errors import InputError
 from train.runner import build_model
 
 CLASSES = ("background", *"0123456789")
@@ -60,12 +61,12 @@ def compare(model: str, folder: Path, sizes: Sequence[tuple[int, int]]) -> Compa
     onnx.save(traced, path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     outputs = {}
-    for size in sizes:
-        batch = images((1, 3, *divisible(reference, size)))
+    for size in (taken(reference, size) for size in sizes):
+        batch = images((1, 3, *size))
         output = outputs[size] = parity.Output()
         found = session.run(None, {"input": batch.numpy()})[0]
         wanted = reference.predict(batch)["output"].numpy()
-        output.update(found, wanted, lambda: rounding(reference, batch, wanted))  # noqa: B023
+        output.update(found, wanted, lambda _: rounding(reference, batch, wanted))  # noqa: B023
     return Compared(model, len(traced.graph.node), path.stat().st_size / 2**20, outputs)
 
 
@@ -114,8 +115,12 @@ def images(shape: tuple[int, ...]) -> torch.Tensor:
     return nn.functional.interpolate(small, shape[2:], mode="bicubic") + 0.2 * fine
 
 
-def divisible(reference: Reference, size: tuple[int, int]) -> tuple[int, int]:
-    """The size that the data preprocessor pads an image of `size` to."""
-    divisor = (reference.config.model.data_preprocessor.get("test_cfg") or {}).get("size_divisor", 1)
-    height, width = (-(-edge // divisor) * divisor for edge in size)
-    return height, width
+def taken(reference: Reference, size: tuple[int, int]) -> tuple[int, int]:
+    """The size itself, or what the data preprocessor pads it to where the model takes no other."""
+    try:
+        reference.predict(images((1, 3, *size)))
+        return size
+    except InputError:
+        divisor = reference.config.model.data_preprocessor.test_cfg.size_divisor
+        height, width = (-(-edge // divisor) * divisor for edge in size)
+        return height, width
