@@ -21,8 +21,8 @@ HEAD = """\
 
 The models of `configs/train/seg`, exported with one graph for every size (`SHAPE=dynamic`, opset 17, `ai.onnx` only), run in
 stock ONNX Runtime and compared with the unpatched mmseg model. Weights are random and seeded, batch norms have the statistics
-of data, and logits are compared before the arg max. A model that takes whole patches or halvings only gets 397×611 padded,
-as mmseg pads it. *rounding* is how far PyTorch's own float32 is from the same model in
+of data, and logits are compared before the arg max. A model that only takes multiples of 16 (U-Net) gets 397×611
+padded, as mmseg pads it. *rounding* is how far PyTorch's own float32 is from the same model in
 float64. `make models-table` makes this page.
 
 | model | nodes | MiB | size | max \\|ONNX − PyTorch\\| | rounding | equal arg max |

@@ -18,3 +18,6 @@ model = dict(
     ),
     auxiliary_head=dict(in_channels=256, channels=64, dropout_ratio=0, sampler=hard_pixels),
 )
+# Steps as large as batch normalisation forgives.
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4))
+param_scheduler = dict(eta_max=1.5)

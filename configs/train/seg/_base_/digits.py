@@ -40,9 +40,9 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 max_epochs = 4
-optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4))
+optim_wrapper = dict(optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05))
 param_scheduler = dict(
-    type="OneCycleLR", eta_max=1.5, pct_start=0.2, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
+    type="OneCycleLR", eta_max=1e-3, pct_start=0.2, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
 )
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
