@@ -13,6 +13,7 @@ from train import config as configs
 from train.data import label_maps
 from train.errors import InputError
 from train.models.dilated_mobilenet_v2 import DilatedMobileNetV2
+from train.models.focal_loss import PixelFocalLoss
 from train.models.l1_loss import ClassDistributionL1Loss
 from train.models.label_map_dataset import LabelMapDataset
 from train.models.region_loss import RegionCrossEntropyLoss
@@ -90,6 +91,24 @@ def test_the_region_loss_of_nothing_is_zero() -> None:
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_the_focal_loss_is_mmsegs() -> None:
+    """mmseg's formula, given the one-hot targets that its own caller loses on a CPU."""
+    from mmseg.models.losses.focal_loss import FocalLoss, py_sigmoid_focal_loss
+
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    labels[0, :2] = 255
+    valid = (labels != 255).view(-1, 1)
+    one_hot = torch.eye(3, dtype=torch.float64)[labels.masked_fill(labels == 255, 0).view(-1)]
+    rows = logits.movedim(1, -1).reshape(-1, 3)
+    wanted = py_sigmoid_focal_loss(rows, one_hot, gamma=1.5, alpha=0.3, valid_mask=valid)
+    assert PixelFocalLoss(gamma=1.5, alpha=0.3)(logits, labels).item() == pytest.approx(wanted.item())
+    nothing = PixelFocalLoss()(logits, labels, weight=torch.zeros(2, 4, 5, dtype=torch.float64))
+    assert nothing.item() == 0
+    with pytest.raises(RuntimeError, match="must match the size"):  # the reason for ours; gone, it can go too
+        FocalLoss(use_sigmoid=True)(logits, labels)
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 # The course's model: a vision transformer, a pyramid made from its four depths, an FPN, and the focal loss.
 _base_ = ["mmseg::_base_/models/fpn_r50.py", "./_base_/digits.py"]
 
+custom_imports = dict(
+    imports=["train.models.label_map_dataset", "train.models.mosaic", "train.models.focal_loss"],
+    allow_failed_imports=False,
+)
 width = 192
 model = dict(
     pretrained=None,
@@ -21,6 +25,6 @@ model = dict(
     ],
     decode_head=dict(
         in_channels=[128] * 4,
-        loss_decode=dict(_delete_=True, type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25),
+        loss_decode=dict(_delete_=True, type="PixelFocalLoss", gamma=2.0, alpha=0.25),
     ),
 )
