@@ -137,7 +137,7 @@ def test_one_size_needs_images_of_one_size(scenes_experiment: Experiment, tmp_pa
 @pytest.mark.parametrize("shape", ["static", "batch"])
 def test_padding_gives_images_one_size(scenes_experiment: Experiment, lively: Path, tmp_path: Path, shape: str) -> None:
     """Padding by the data preprocessor is cut off the logits again, as mmseg does it."""
-    padded = "model = dict(data_preprocessor=dict(test_cfg=dict(size=(128, 128))))"
+    padded = "model = dict(data_preprocessor=dict(test_cfg=dict(_delete_=True, size=(128, 128))))"
     experiment = adopted(scenes_experiment, lively, tmp_path, padded)
     exported = export.export(experiment, shape=shape)
     assert exported.parity["passed"]
