@@ -193,8 +193,51 @@ class SegmentationOutput(_Model):
             raise ValueError(f"expected one output float32 ('batch', {channels}, 'height', 'width'), found {found}")
 
 
+class Masks(_Model):
+    """How instance masks are made of the graph's third output, float32 N×K×h×w.
+
+    "box": probabilities on a grid over each detection's own box, pasted into the image with bilinear samples at pixel
+    centres (mmdet's `FCNMaskHead`, `_do_paste_mask`). "image": logits over the graph's whole input, h×w a whole stride of
+    it, resized bilinearly to the input, then by the image's scale, cut to the image, and put through a sigmoid (mmdet's
+    `RTMDetInsHead`). A pixel belongs to the mask where its probability is ≥ `threshold` ("box") or > `threshold` ("image").
+    """
+
+    over: Literal["box", "image"]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+
+
+class DetectionOutput(_Model):
+    """A detector: `dets` float32 N×K×5, `labels` int64 N×K and, with instance masks, `masks` float32 N×K×h×w.
+
+    A row of `dets` is x1, y1, x2, y2 in pixels of the graph's input and a score; rows are sorted, best first. Where an image
+    has fewer than K detections, the other rows have label −1. Boxes are cut to the image's content where `clip`, then
+    divided by the image's scale factor.
+
+    Attributes:
+        score_threshold: detections below it are left out of what a person is shown; metrics count them all.
+        clip: whether boxes are cut at the edges of the image.
+        masks: how masks are made; None: boxes only.
+    """
+
+    task: Literal["detection"] = "detection"
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    clip: bool
+    masks: Masks | None = None
+
+    def check_outputs(self, outputs: Sequence[TensorSpec], classes: int) -> None:
+        """Refuse (ValueError) outputs that are not this task's."""
+        expected = [("dets", "float32", 3), ("labels", "int64", 2)]
+        if self.masks:
+            expected.append(("masks", "float32", 4))
+        found = [(spec.name, spec.dtype, len(spec.shape)) for spec in outputs]
+        if found != expected or outputs[0].shape[2] != 5:
+            shown = ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in outputs)
+            wanted = ", ".join(f"{name} {dtype} of {axes} axes" for name, dtype, axes in expected)
+            raise ValueError(f"a detector has {wanted}, the last axis of dets being 5; found {shown}")
+
+
 #: What becomes of the outputs. `task` is the model's task and names the module in `slipway_runtime.tasks` that does it.
-Postprocess = Annotated[ClassificationOutput | SegmentationOutput, Field(discriminator="task")]
+Postprocess = Annotated[ClassificationOutput | SegmentationOutput | DetectionOutput, Field(discriminator="task")]
 
 
 class Origin(_Model):
@@ -240,8 +283,8 @@ class Manifest(_Model):
             # Resizing float images differs between OpenCV versions by 4e-3; uint8 images resize alike everywhere.
             raise ValueError(f"after normalize only pad may follow, found {ops}")
         self.postprocess.check_outputs(self.outputs, len(self.classes))
-        if self.palette is None and self.task == "segmentation":
-            raise ValueError("a segmenter needs a palette, a colour a class")
+        if self.palette is None and self.task != "classification":
+            raise ValueError(f"{self.task} needs a palette, a colour a class")
         if self.palette is not None and len(self.palette) != len(self.classes):
             raise ValueError(f"a palette has a colour a class: {len(self.classes)}, found {len(self.palette)}")
         return self
