@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "class_names",
     "datasets",
+    "evaluators",
     "locate",
     "names",
     "read",
@@ -29,6 +30,9 @@ __all__ = [
 
 #: Keys that MMEngine's builders take themselves; the last one mmcv's builder of norm layers.
 _BUILDERS_KEYS = ("type", "_scope_", "_delete_", "requires_grad")
+
+#: Data sets that read whatever classes their files hold; mmdet's declares COCO's nevertheless.
+_ANY_CLASSES = ("CustomDataset", "CocoDataset")
 
 
 def read(path: Path, options: Sequence[str] = ()) -> Config:
@@ -45,6 +49,7 @@ def read(path: Path, options: Sequence[str] = ()) -> Config:
         config = Config.fromfile(str(path), import_custom_modules=False)
     except (SyntaxError, NameError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
         raise UsageError(f"{path}: {type(error).__name__}: {error}") from None
+    _inherit_model(config, path)
     overrides = _parse(options)
     for key in overrides:
         _check_override(config, key)
@@ -128,6 +133,12 @@ def datasets(config: Config) -> Iterator[tuple[str, ConfigDict]]:
         yield split, dataset
 
 
+def evaluators(config: Config, split: str) -> list[ConfigDict]:
+    """The metrics of "val" or "test"; MMEngine takes one or several."""
+    found = config.get(f"{split}_evaluator") or []
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
 def class_names(config: Config, prepared: Sequence[str]) -> tuple[str, ...]:
     """The names of a config's classes: those its data set class declares (ImageNet's), else those of the prepared data.
 
@@ -135,7 +146,7 @@ def class_names(config: Config, prepared: Sequence[str]) -> tuple[str, ...]:
         UsageError: the data holds more classes than the config's data set has.
     """
     dataset = dict(datasets(config))["test"]
-    if dataset.type == "CustomDataset":
+    if dataset.type in _ANY_CLASSES:
         return tuple(prepared)
     from mmengine.registry import DATASETS
 
@@ -180,6 +191,23 @@ def _unsynchronise(node: Any) -> None:
     elif isinstance(node, list | tuple):
         for value in node:
             _unsynchronise(value)
+
+
+def _inherit_model(config: Config, path: Path) -> None:
+    """Merge the config's `model` into that of the config which `model_of` names ("mmdet::yolox/yolox_tiny….py").
+
+    mmdet ships some models only in whole training configs, which MMEngine does not merge with other bases.
+    """
+    shipped = config.pop("model_of", None)
+    if shipped is None:
+        return
+    try:
+        base = Config.fromstring(f"_base_ = [{shipped!r}]", ".py")
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AssertionError) as error:
+        raise UsageError(f"{path}: model_of = {shipped!r}: {error}") from None
+    merged = Config(dict(model=base.model))
+    merged.merge_from_dict(dict(model=config.get("model", {})))
+    config.model = merged.model
 
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:

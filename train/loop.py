@@ -60,8 +60,8 @@ def run(planned: Plan, request: Request) -> Trained:
     runner = build(planned, request)
     runner.train()
     best = Path(runner.message_hub.get_info("best_ckpt"))
-    metric = tasks.named(planned.data["task"]).METRIC
-    return Trained(runner.model, best, {metric: float(runner.message_hub.get_info("best_score"))})
+    task = tasks.named(planned.data["task"])
+    return Trained(runner.model, best, {task.METRIC: task.PERCENT * float(runner.message_hub.get_info("best_score"))})
 
 
 def build(planned: Plan, request: Request) -> Any:
@@ -112,7 +112,7 @@ def draw_curve(planned: Plan) -> None:
         # MMEngine may give validation points the epoch as step; spread them over the iterations.
         scale = loss[-1][0] / scores[-1][0]
         right = left.twinx()
-        right.plot([step * scale for step, _ in scores], [value for _, value in scores], "o-", color="tab:orange")
+        right.plot([step * scale for step, _ in scores], [task.PERCENT * value for _, value in scores], "o-", color="tab:orange")
         right.set(ylabel=f"validation {task.METRIC_LABEL} (%)")
     figure.savefig(folder / "curve.png", dpi=120)
     plt.close(figure)

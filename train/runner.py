@@ -127,8 +127,11 @@ def _choose_device(device: str) -> None:
 def _portable(config: Config) -> Config:
     """The config without this machine's paths: it travels in the bundle."""
     clean = Config(config.to_dict())
-    for _, dataset in configs.datasets(clean):
-        dataset.data_root = ""
+    for split, dataset in configs.datasets(clean):
+        root, dataset.data_root = dataset.data_root, ""
+        for evaluator in configs.evaluators(clean, split):
+            if "ann_file" in evaluator:
+                evaluator.ann_file = str(Path(evaluator.ann_file).relative_to(root))
     for key in ("work_dir", "launcher", "resume"):
         clean.pop(key, None)
     clean.load_from = None

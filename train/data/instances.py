@@ -1,16 +1,91 @@
-"""COCO instances, as `OUT/annotations/instances_{train,val}.json`: https://cocodataset.org/#format-data."""
+"""COCO instances, as `OUT/annotations/instances_{train,val}.json`: https://cocodataset.org/#format-data.
 
+The images lie in `OUT/{train,val}`. A class' label is its place among the file's `categories`, which is mmdet's rule.
+"""
+
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from train.data import SPLITS, label_maps
+from train.data.label_maps import Class
+from train.errors import InputError
 from train.files import write_json
 
+FOLDER = "annotations"
 #: What pycocotools calls a compressed run-length encoding: {"size": [H, W], "counts": bytes}.
 Rle = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An object of an image.
+
+    Attributes:
+        label: index of its class.
+        bbox: x, y of the upper left corner, width, height; pixels.
+        area: of its mask, in pixels.
+        iscrowd: whether it stands for many, which count neither as found nor as missed.
+        segmentation: COCO's polygons or run lengths; None where there are only boxes.
+    """
+
+    label: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    iscrowd: bool
+    segmentation: Any
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What is true of an image: its size and its objects; there may be none."""
+
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+def file_of(split: str) -> str:
+    """Where a split's annotations lie in a set."""
+    return f"{FOLDER}/instances_{split}.json"
+
+
+def read_classes(root: Path) -> tuple[Class, ...]:
+    """The classes of a prepared set's instances; index = label. The colours are VOC's, without black.
+
+    Raises:
+        InputError: the set has no instances, or its file is damaged.
+    """
+    split = next((split for split in SPLITS if (root / file_of(split)).is_file()), "val")
+    names = [str(each["name"]) for each in _read(root, split)["categories"]]
+    colours = label_maps.palette()[1:].tolist()
+    return tuple(Class(name, label_maps.rgb(colours[i % len(colours)])) for i, name in enumerate(names))
+
+
+def read_split(root: Path, split: str) -> list[tuple[Path, Labelled]]:
+    """Each image of a split, also those without objects, in the file's order: absolute path and what is true of it.
+
+    Raises:
+        InputError: the set has no such split, or no instances.
+    """
+    content = _read(root, split)
+    labels = {each["id"]: label for label, each in enumerate(content["categories"])}
+    members: dict[int, list[Instance]] = {image["id"]: [] for image in content["images"]}
+    try:
+        for each in content["annotations"]:
+            members[each["image_id"]].append(_instance(each, labels))
+        folder = (root / split).absolute()
+        return [
+            (folder / image["file_name"], Labelled(image["height"], image["width"], tuple(members[image["id"]])))
+            for image in content["images"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{root / file_of(split)}: no COCO instances ({error!r}); prepare the set again")
 
 
 def encode(mask: NDArray[np.bool_]) -> Rle:
@@ -49,4 +124,27 @@ def write_instances(
         "annotations": [{"id": i, **each} for i, each in enumerate(found, start=1)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
     }
-    write_json(folder / "annotations" / f"instances_{split}.json", coco)
+    write_json(folder / file_of(split), coco)
+
+
+def _instance(entry: dict[str, Any], labels: dict[int, int]) -> Instance:
+    x, y, width, height = map(float, entry["bbox"])
+    return Instance(
+        label=labels[entry["category_id"]],
+        bbox=(x, y, width, height),
+        area=float(entry["area"]),
+        iscrowd=bool(entry.get("iscrowd", 0)),
+        segmentation=entry.get("segmentation") or None,
+    )
+
+
+def _read(root: Path, split: str) -> dict[str, Any]:
+    path = root / file_of(split)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: content[key] for key in ("images", "annotations", "categories")}
+    except FileNotFoundError:
+        found = ", ".join(s for s in SPLITS if (root / file_of(s)).is_file()) or "none"
+        raise InputError(f"{path}: missing; expected a set with instances and this split, found splits: {found}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no COCO instances ({error!r}); prepare the set again")

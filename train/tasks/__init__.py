@@ -18,12 +18,14 @@ class Task(Protocol):
 
     Attributes:
         SCOPE: the OpenMMLab package whose models it trains ("mmpretrain").
-        METRIC: the validation metric that picks the best checkpoint, as MMEngine logs it, in percent.
+        METRIC: the validation metric that picks the best checkpoint, as MMEngine logs it.
+        PERCENT: what a logged value is multiplied by to give percent.
         METRIC_LABEL: how a person calls it.
     """
 
     SCOPE: str
     METRIC: str
+    PERCENT: float
     METRIC_LABEL: str
 
     def classes(self, prepared: Prepared) -> tuple[tuple[str, ...], Palette | None]:

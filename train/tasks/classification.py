@@ -11,6 +11,7 @@ from train.tasks import set_class_count
 SCOPE = "mmpretrain"
 METRIC = "accuracy/top1"
 METRIC_LABEL = "top-1"
+PERCENT = 1.0
 
 
 def classes(prepared: Prepared) -> tuple[tuple[str, ...], None]:

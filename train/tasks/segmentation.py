@@ -11,6 +11,7 @@ from train.tasks import Palette, set_class_count
 SCOPE = "mmseg"
 METRIC = "mIoU"
 METRIC_LABEL = "mIoU"
+PERCENT = 1.0
 
 
 def classes(prepared: Prepared) -> tuple[tuple[str, ...], Palette]:

@@ -1,0 +1,45 @@
+"""Detection and instance segmentation with mmdetection: an image has objects, each with a box, a class, perhaps a mask."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train import config as configs
+from train.data import Prepared, instances
+from train.errors import InputError
+from train.tasks import Palette, set_class_count
+
+SCOPE = "mmdet"
+METRIC = "coco/bbox_mAP"
+METRIC_LABEL = "bbox mAP"
+PERCENT = 100.0  # mmdet logs shares
+
+
+def classes(prepared: Prepared) -> tuple[tuple[str, ...], Palette]:
+    """The categories of the annotation files."""
+    found = instances.read_classes(prepared.root)
+    return tuple(each.name for each in found), tuple(each.color for each in found)
+
+
+def samples(root: Path, split: str) -> list[tuple[Path, instances.Labelled]]:
+    """Images with their objects."""
+    return instances.read_split(root, split)
+
+
+def bind(config: Any, classes: Sequence[str]) -> None:
+    """Every head counts classes; data sets and metrics read the prepared set's files, whatever COCO calls its own.
+
+    Raises:
+        InputError: no class.
+    """
+    if not classes:
+        raise InputError("no class in the data; a detector needs at least one: label some objects")
+    set_class_count(config.model, len(classes))
+    for split, dataset in configs.datasets(config):
+        side = "train" if split == "train" else "val"
+        dataset.ann_file = instances.file_of(side)
+        dataset.data_prefix = dict(img=f"{side}/")
+        if side == "val":
+            dataset.test_mode = True  # keeps the images without objects, in which a find is a mistake
+        for evaluator in configs.evaluators(config, split):
+            evaluator.ann_file = str(Path(dataset.data_root, dataset.ann_file))
