@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -176,7 +177,7 @@ def test_any_other_order_of_things_would_be_noticed(network: Any, monkeypatch: p
 
     def uncut(image: Any, steps: Any) -> Prepared:
         prepared = preprocess(image, steps)
-        return Prepared(prepared.array, prepared.original, prepared.array.shape[1:])
+        return replace(prepared, content=prepared.array.shape[1:])
 
     monkeypatch.setattr("slipway_runtime.preprocess.preprocess", uncut)
     assert agreement(*labels(model, image), whole) < 0.9999
@@ -223,7 +224,7 @@ def test_labels_as_torch_on_smooth_logits(
             tensor = functional.interpolate(tensor, size, mode="bilinear", align_corners=align_corners)
         return tensor[0].argmax(0).numpy().astype(np.uint8)
 
-    found = labelled(given, Prepared(np.empty((3, *network), np.float32), original, content), align_corners)
+    found = labelled(given, Prepared(np.empty((3, *network), np.float32), original, content, (1, 1)), align_corners)
     assert agreement(found, reference(align_corners)) >= 0.9999
     if logits != original and content != original:
         assert agreement(found, reference(not align_corners)) < 0.9999
@@ -232,7 +233,7 @@ def test_labels_as_torch_on_smooth_logits(
 def test_logits_are_never_held_at_the_images_size() -> None:
     original, given = (540, 960), smooth(60, 68, 120)
     tracemalloc.start()
-    labelled(given, Prepared(np.empty((3, 68, 120), np.float32), original, (68, 120)), False)
+    labelled(given, Prepared(np.empty((3, 68, 120), np.float32), original, (68, 120), (1, 1)), False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60 * 540 * 960 * 4 / 10

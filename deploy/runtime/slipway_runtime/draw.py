@@ -14,6 +14,8 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 #: A legend's line in pixels: a 25th of the image's shorter edge, but no less than what can be read.
 _LINES, _SMALLEST_LINE = 25, 12
+#: A box's edge in pixels: a 300th of the image's shorter edge; its text's line is a 30th.
+_EDGES, _BOX_LINES = 300, 30
 
 
 def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
@@ -65,5 +67,46 @@ def legend(image: NDArray[np.uint8], entries: Sequence[tuple[str, Colour]]) -> N
     return canvas
 
 
-def _write(canvas: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:
-    cv2.putText(canvas, text, at, _FONT, scale, _WHITE, max(1, round(1.5 * scale)), cv2.LINE_AA)
+def tint(canvas: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, opacity: float) -> None:
+    """Mix a colour into the pixels of a mask, bool H×W, on the canvas itself, uint8 H×W×3 BGR."""
+    top, left, height, width = _extent(mask)
+    part, inside = canvas[top : top + height, left : left + width], mask[top : top + height, left : left + width]
+    mixed = part[inside] * np.float32(1 - opacity) + np.array(colour[::-1], np.float32) * np.float32(opacity)
+    part[inside] = np.rint(mixed)
+
+
+def box(canvas: NDArray[np.uint8], corners: Sequence[float], text: str, colour: Colour) -> None:
+    """Draw a box, x1, y1, x2, y2 in pixels, and its text on the canvas itself, uint8 H×W×3 BGR.
+
+    The text stands above the box, or inside where there is no room, on the box's colour, and within the image.
+    """
+    height, width = canvas.shape[:2]
+    shorter = min(height, width)
+    # OpenCV's edges go around pixel centres, and its numbers have 32 bits.
+    x1, x2 = (round(min(max(x - 0.5, -1), width)) for x in corners[::2])
+    y1, y2 = (round(min(max(y - 0.5, -1), height)) for y in corners[1::2])
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour[::-1], max(1, round(shorter / _EDGES)))
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, 1.0, 1)
+    line = max(_SMALLEST_LINE, shorter // _BOX_LINES)
+    scale = min(line * 0.6 / text_height, width / (text_width + text_height), height / (text_height + 2 * below))
+    line, across = round(scale * (text_height + 2 * below)), round(scale * (text_width + text_height))
+    left = max(0, min(x1, width - across))
+    bottom = min(y1 if y1 >= line else y1 + line, height)
+    cv2.rectangle(canvas, (left, bottom - line), (left + across, bottom), colour[::-1], cv2.FILLED)
+    at = left + round(scale * text_height / 2), bottom - round(scale * below)
+    _write(canvas, text, at, scale, _BLACK if _is_light(colour) else _WHITE)
+
+
+def _extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of what a mask holds."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return top, left, height, width
+
+
+def _is_light(colour: Colour) -> bool:
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 128
+
+
+def _write(canvas: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float, colour: Colour = _WHITE) -> None:
+    cv2.putText(canvas, text, at, _FONT, scale, colour, max(1, round(1.5 * scale)), cv2.LINE_AA)

@@ -282,6 +282,8 @@ class Manifest(_Model):
         if "normalize" in ops and set(ops[ops.index("normalize") + 1 :]) - {"pad"}:
             # Resizing float images differs between OpenCV versions by 4e-3; uint8 images resize alike everywhere.
             raise ValueError(f"after normalize only pad may follow, found {ops}")
+        if self.task == "detection" and "center_crop" in ops:
+            raise ValueError(f"a detector's boxes are led back to the image by its scale alone, found a crop in {ops}")
         self.postprocess.check_outputs(self.outputs, len(self.classes))
         if self.palette is None and self.task != "classification":
             raise ValueError(f"{self.task} needs a palette, a colour a class")

@@ -34,11 +34,13 @@ class Prepared:
         original: height and width of the decoded image.
         content: height and width of what `array` holds of the image, at its upper left; the rest is padding by the
             data preprocessor. A `pad` before `normalize` belongs to the content, as in OpenMMLab's `img_shape`.
+        scale_factor: by how much resizing made the image wider and higher; width first, as in OpenMMLab.
     """
 
     array: NDArray[np.float32]
     original: tuple[int, int]
     content: tuple[int, int]
+    scale_factor: tuple[float, float]
 
 
 def preprocess(image: Image, steps: Sequence[m.Step]) -> Prepared:
@@ -58,7 +60,16 @@ def preprocess(image: Image, steps: Sequence[m.Step]) -> Prepared:
     ops = [step.op for step in steps]
     content = sizes[ops.index("normalize")] if "normalize" in ops else sizes[-1]
     planes = np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)
-    return Prepared(planes, original=sizes[0], content=content)
+    return Prepared(planes, sizes[0], content, _scale_factor(ops, sizes))
+
+
+def _scale_factor(ops: Sequence[str], sizes: Sequence[tuple[int, ...]]) -> tuple[float, float]:
+    """Of width and height, from the size after each step."""
+    across = down = 1.0
+    for op, before, after in zip(ops[1:], sizes, sizes[1:], strict=False):
+        if op in ("resize", "resize_edge"):
+            across, down = across * (after[1] / before[1]), down * (after[0] / before[0])
+    return across, down
 
 
 def _resize(image: NDArray, step: m.Resize) -> NDArray:
