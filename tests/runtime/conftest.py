@@ -1,12 +1,22 @@
 """Small real bundles and images of their classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundles import WEIGHT, build_graph, build_manifest, build_segmenter, save, segmenter_manifest, write_bundle
+from tiny_bundles import (
+    WEIGHT,
+    build_detector,
+    build_graph,
+    build_manifest,
+    build_segmenter,
+    detector_manifest,
+    save,
+    segmenter_manifest,
+    write_bundle,
+)
 
 BundleMaker = Callable[..., Path]
 
@@ -30,6 +40,31 @@ def make_segmenter(tmp_path: Path) -> BundleMaker:
         return write_bundle(tmp_path / name, build_segmenter(weight, stride), segmenter_manifest(**fields))
 
     return make
+
+
+@pytest.fixture
+def make_detector(tmp_path: Path) -> BundleMaker:
+    """Call it with rows (x1, y1, x2, y2, score, label) in an input of 64 pixels to write a detector's bundle.
+
+    `masks`, K×h×w, are over the boxes; other arguments change the manifest.
+    """
+
+    def make(
+        rows: Sequence[Sequence[float]], masks: np.ndarray | None = None, name: str = "detector", **fields: Any
+    ) -> Path:
+        table = np.array(rows, np.float32).reshape(-1, 6)
+        graph = build_detector(table[:, :5], table[:, 5].astype(np.int64), masks)
+        manifest = detector_manifest(None if masks is None else masks.shape[1:], **fields)
+        return write_bundle(tmp_path / name, graph, manifest)
+
+    return make
+
+
+@pytest.fixture
+def detector(make_detector: BundleMaker) -> Path:
+    """A green thing at the upper left with a whole mask, a red one over all of the right half, and an unlikely blue one."""
+    rows = [(8, 8, 24, 24, 0.9, 1), (32, 0, 64, 64, 0.5, 2), (0, 0, 64, 64, 0.25, 0), (0, 0, 0, 0, 0, -1)]
+    return make_detector(rows, np.ones((4, 7, 7), np.float32))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from slipway_runtime import manifest as m
@@ -116,6 +117,36 @@ def test_what_does_not_fit_a_segmenter_is_refused(segmenter: Path, path: str, va
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("palette", None, "detection needs a palette"),
+        ("postprocess/clip", ..., "clip: Field required"),
+        ("postprocess/score_threshold", 1, "less than 1"),
+        ("postprocess/score_threshold", -0.1, "greater than or equal to 0"),
+        ("postprocess/masks/over", "moon", "'box' or 'image'"),
+        ("postprocess/masks/threshold", 0, "greater than 0"),
+        ("postprocess/masks/threshold", 1, "less than 1"),
+        ("postprocess/masks", None, "labels int64 of 2 axes, the last axis of dets being 5; found dets.*masks"),
+        ("outputs/0/shape", ["batch", "found", 4], "the last axis of dets being 5"),
+        ("outputs/0/shape", ["batch", 5], "a detector has dets float32 of 3 axes"),
+        ("outputs/0/name", "boxes", "found boxes float32"),
+        ("outputs/1/dtype", "int32", "found .*labels int32"),
+        ("outputs/1/shape", ["batch"], "labels int64 of 2 axes"),
+        ("outputs/2/dtype", "float16", "found .*masks float16"),
+        ("outputs/2/shape", ["batch", "found", 28], "masks float32 of 4 axes"),
+        ("outputs/2", ..., "masks float32 of 4 axes.*found dets"),
+        ("preprocess/1", {"op": "center_crop", "width": 9, "height": 9}, "found a crop in"),
+    ],
+)
+def test_what_does_not_fit_a_detector_is_refused(detector: Path, path: str, value: Any, message: str) -> None:
+    assert m.read(detector).task == "detection"
+    change(detector, path, value)
+    with pytest.raises(BundleError, match=message) as error:
+        m.read(detector)
+    assert "\n" not in str(error.value)
+
+
 def test_a_classifier_may_have_a_palette_but_a_whole_one(bundle: Path) -> None:
     change(bundle, "palette", [[0, 0, 0]] * 4)
     m.read(bundle)
@@ -137,6 +168,13 @@ def test_a_segmenters_manifest_reads_back_equal(make_segmenter: Any, output: m.S
     manifest = m.read(make_segmenter(postprocess=output))
     assert manifest.postprocess == output
     assert m.parse(manifest.to_json(), "again") == manifest
+
+
+@pytest.mark.parametrize("over", ["box", "image"])
+def test_a_detectors_manifest_reads_back_equal(make_detector: Any, over: Any) -> None:
+    output = m.DetectionOutput(clip=True, score_threshold=0.05, masks=m.Masks(over=over, threshold=0.5))
+    bundle = make_detector([(0, 0, 9, 9, 0.9, 0)], np.ones((1, 2, 2), np.float32), postprocess=output)
+    assert m.read(bundle).postprocess == output
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema_version": 1}'])

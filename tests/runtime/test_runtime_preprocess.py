@@ -107,7 +107,8 @@ def test_normalize_and_pad_as_the_data_preprocessor(size: tuple[int, int], rever
 @pytest.mark.parametrize("padding", [dict(size=(300, 420)), dict(size_divisor=32), dict(size_divisor=7)])
 def test_resize_normalize_and_pad_as_mmseg(size: tuple[int, int], padding: dict[str, Any]) -> None:
     image = random_image(*size)
-    resized = Resize(scale=(400, 200), keep_ratio=True)({"img": image})["img"]
+    noted = Resize(scale=(400, 200), keep_ratio=True)({"img": image})
+    resized = noted["img"]
     if min(resized.shape[:2]) == 0:
         pytest.skip("mmcv leaves nothing of this size")
     mean, std = list(IMAGENET.mean), list(IMAGENET.std)
@@ -122,6 +123,7 @@ def test_resize_normalize_and_pad_as_mmseg(size: tuple[int, int], padding: dict[
     assert_same(found.array, expected["inputs"][0].numpy())
     _, right, _, bottom = expected["data_samples"][0].img_padding_size
     assert found.original == size
+    assert found.scale_factor == noted["scale_factor"]
     assert found.content == resized.shape[:2] == (found.array.shape[1] - bottom, found.array.shape[2] - right)
 
 
@@ -136,7 +138,12 @@ def test_what_a_pipeline_pads_belongs_to_the_content() -> None:
         ([], (7, 9)),
     ):
         found = preprocess(image, [m.Decode(), *steps])
-        assert (found.original, found.content) == ((7, 9), content)
+        assert (found.original, found.content, found.scale_factor) == ((7, 9), content, (1, 1))
+
+
+def test_the_scale_factor_is_that_of_all_resizes_and_of_nothing_else() -> None:
+    steps = [m.Decode(), m.Resize(width=18, height=7), m.Pad(width=36, height=36), m.Resize(width=18, height=9)]
+    assert preprocess(random_image(7, 9), steps).scale_factor == (18 / 9 * (18 / 36), 9 / 36)
 
 
 def imagenet(image: Any, size: int = 224) -> tuple[np.ndarray, np.ndarray]:

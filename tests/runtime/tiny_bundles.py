@@ -1,4 +1,5 @@
-"""Small real bundles: a classifier of the mean colour, and a segmenter that does the same pixel by pixel."""
+"""Small real bundles: a classifier of the mean colour, a segmenter that does the same pixel by pixel, and a detector that
+finds the same things in every image that is not dark."""
 
 import hashlib
 from pathlib import Path
@@ -74,6 +75,59 @@ def segmenter_manifest(**fields: Any) -> m.Manifest:
         "outputs": (m.TensorSpec(name="logits", dtype="float32", shape=("batch", 4, "h", "w")),),
         "preprocess": (m.Decode(), m.Normalize(mean=(127.5,), std=(127.5,), reverse_channels=True)),
         "postprocess": m.SegmentationOutput(align_corners=False),
+    }
+    return build_manifest(**{**values, **fields})
+
+
+def build_detector(dets: np.ndarray, labels: np.ndarray, masks: np.ndarray | None = None) -> onnx.ModelProto:
+    """These detections, K×5, K and K×h×w, for every image; in one whose mean is below 0 all labels are −1."""
+    given = {"dets": dets, "labels": labels, "masks": masks}
+    constants = {name: value for name, value in given.items() if value is not None}
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("ReduceMean", ["pooled"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Less", ["column", "zero"], ["dark"]),
+        helper.make_node("Shape", ["image"], ["batch"], start=0, end=1),
+    ]
+    tensors = [numpy_helper.from_array(np.array([1]), "one"), numpy_helper.from_array(np.float32(0), "zero")]
+    tensors.append(numpy_helper.from_array(np.int64(-1), "none"))
+    outputs = []
+    for name, value in constants.items():
+        made = "lit" if name == "labels" else name
+        nodes.append(helper.make_node("Concat", ["batch", f"{name}.shape"], [f"{name}.size"], axis=0))
+        nodes.append(helper.make_node("Expand", [f"{name}.value", f"{name}.size"], [made]))
+        tensors.append(numpy_helper.from_array(value, f"{name}.value"))
+        tensors.append(numpy_helper.from_array(np.array(value.shape, np.int64), f"{name}.shape"))
+        kind = TensorProto.INT64 if name == "labels" else TensorProto.FLOAT
+        outputs.append(helper.make_tensor_value_info(name, kind, ("batch", "found", *value.shape[1:])))
+    nodes.append(helper.make_node("Where", ["dark", "none", "lit"], ["labels"]))
+    inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", 3, "height", "width"))]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def detector_manifest(mask_size: tuple[int, ...] | None = None, **fields: Any) -> m.Manifest:
+    """Of a detector whose masks are h×w = `mask_size` over each box; None: of boxes only."""
+    outputs = [("dets", "float32", (5,)), ("labels", "int64", ())]
+    masks = None
+    if mask_size:
+        outputs.append(("masks", "float32", mask_size))
+        masks = m.Masks(over="box", threshold=0.5)
+    values: dict[str, Any] = {
+        "palette": PALETTE,
+        "outputs": tuple(
+            m.TensorSpec(name=name, dtype=dtype, shape=("batch", "found", *rest)) for name, dtype, rest in outputs
+        ),
+        "preprocess": (
+            m.Decode(),
+            m.Resize(width=64, height=64, keep_ratio=True),
+            m.Normalize(mean=(127.5,), std=(127.5,), reverse_channels=True),
+            m.Pad(divisor=32),
+        ),
+        "postprocess": m.DetectionOutput(clip=True, masks=masks),
     }
     return build_manifest(**{**values, **fields})
 
