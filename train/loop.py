@@ -112,7 +112,12 @@ def draw_curve(planned: Plan) -> None:
         # MMEngine may give validation points the epoch as step; spread them over the iterations.
         scale = loss[-1][0] / scores[-1][0]
         right = left.twinx()
-        right.plot([step * scale for step, _ in scores], [task.PERCENT * value for _, value in scores], "o-", color="tab:orange")
+        right.plot(
+            [step * scale for step, _ in scores],
+            [task.PERCENT * value for _, value in scores],
+            "o-",
+            color="tab:orange",
+        )
         right.set(ylabel=f"validation {task.METRIC_LABEL} (%)")
     figure.savefig(folder / "curve.png", dpi=120)
     plt.close(figure)

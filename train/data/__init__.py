@@ -6,7 +6,7 @@ A classification source writes ImageNet's layout:
     OUT/train/<class>/*.png   OUT/val/<class>/*.png   OUT/classes.txt       (one name a line; line number = label)
     OUT/train.txt             OUT/val.txt             "class/NAME.png label", relative to OUT/train or OUT/val
 
-A segmentation source writes the layout that `label_maps` describes. Every set has
+A segmentation source writes the layout that `label_maps` describes, a detection source that of `instances`. Every set has
 
     OUT/dataset.json          what was asked, what was found
     OUT/SHA256SUMS            every other file, as `sha256sum -c SHA256SUMS` reads it; its own hash is the fingerprint
@@ -101,6 +101,7 @@ class Prepared:
 #: Kinds of findings and how a warning puts them.
 WARNINGS = {
     "unreadable": "unreadable images left out",
+    "missing": "missing images left out",
     "leaks": "images that are in train and in val",
     "conflicts": "identical images under two labels",
     "ignored": "files ignored",
@@ -108,6 +109,7 @@ WARNINGS = {
     "flat": "shapes without an area left out",
     "turned": "images with an EXIF orientation, which the label maps must have followed",
     "absent": "classes without a pixel in train",
+    "unseen": "classes without an object in train",
 }
 
 

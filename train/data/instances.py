@@ -118,11 +118,24 @@ def write_instances(
     found: list[dict[str, Any]],
 ) -> None:
     """Write a split's file. The classes' numbers are from 1, as in label maps with a background; so are the `id`s."""
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+    write_coco(folder, split, what, categories, images, found)
+
+
+def write_coco(
+    folder: Path,
+    split: str,
+    what: str,
+    categories: list[dict[str, Any]],
+    images: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+) -> None:
+    """Write a split's file; annotations that have no `id` are numbered from 1."""
     coco = {
         "info": {"description": f"{what}, {split}"},
         "images": images,
         "annotations": [{"id": i, **each} for i, each in enumerate(found, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
+        "categories": categories,
     }
     write_json(folder / file_of(split), coco)
 

@@ -29,12 +29,13 @@ from numpy.typing import NDArray
 from train.data import SPLITS, Request, Source, Written, label_maps, walk
 from train.data.image_files import EXTENSIONS, some, split_folders
 from train.data.images import count_labels
-from train.data.instances import instance, write_instances
+from train.data.instances import write_instances
 from train.data.label_maps import IGNORE, Class
-from train.data.labelme_files import FLAT, Labelling, Shape, cover, outline, reaches_beyond, read_labelling
+from train.data.labelme_files import Labelling, read_labelling
 from train.data.legend import IGNORED, read_legend
 from train.data.progress import track
 from train.data.segmented import Found, LabelMapError, Placed, Segmented, write_label_maps
+from train.data.shapes import FLAT, cover, instances, odd
 from train.errors import InputError
 
 BACKGROUND = "_background_"
@@ -61,6 +62,7 @@ def write(folder: Path, request: Request) -> Written:
         found = _find(origin, files, classes, lookup)
         written, placed = write_label_maps(folder, found, request)
     names = [each.name for each in classes[1:]]
+    categories = {name: number for number, name in enumerate(names, start=1)}
     labellings = {file.name: file.labelling for file in files}
     shown: list[tuple[str, int]] = []
     findings: dict[str, list[str]] = {"outside": [], "flat": []}
@@ -68,10 +70,10 @@ def write(folder: Path, request: Request) -> Written:
         images = [each for each in placed if each.image.split == split]
         annotations = []
         for i, each in enumerate(images, start=1):
-            labelling = labellings[each.image.labels]
-            annotations += _instances(labelling, lookup, i, *each.size)
-            for kind, shapes in _odd(labelling, *each.size).items():
-                findings[kind] += [f"{each.image.labels} ({shape})" for shape in shapes]
+            shapes = labellings[each.image.labels].shapes
+            annotations += instances(shapes, categories, i, *each.size)
+            for kind, strange in odd(shapes, *each.size).items():
+                findings[kind] += [f"{each.image.labels} ({shape})" for shape in strange]
         write_instances(folder, split, "labelme", names, [_image(i, p) for i, p in enumerate(images, 1)], annotations)
         shown += [(split, annotation["category_id"] - 1) for annotation in annotations]
     return replace(
@@ -226,39 +228,6 @@ def _draw(labelling: Labelling, lookup: dict[str, int], height: int, width: int)
 def _image(number: int, placed: Placed) -> dict[str, Any]:
     height, width = placed.size
     return {"id": number, "file_name": placed.target.split("/")[1], "width": width, "height": height}
-
-
-def _instances(
-    labelling: Labelling, lookup: dict[str, int], image: int, height: int, width: int
-) -> list[dict[str, Any]]:
-    from pycocotools import mask as coco_mask
-
-    members: dict[tuple[str, bool, int], list[Shape]] = {}
-    for shape in labelling.shapes:
-        if shape.kind not in FLAT and shape.label not in (IGNORED, BACKGROUND):
-            alone = shape.group is None
-            number = shape.number if shape.group is None else shape.group
-            members.setdefault((shape.label, alone, number), []).append(shape)
-    found = []
-    for (label, _, _), shapes in members.items():
-        rle = coco_mask.merge([cover(shape, height, width) for shape in shapes])
-        if coco_mask.area(rle):
-            drawn = all(shape.kind in ("polygon", "rectangle") for shape in shapes)
-            outlines = [outline(shape, height, width) for shape in shapes] if drawn else []
-            found.append(instance(rle, image, lookup[label], [points for points in outlines if points]))
-    return found
-
-
-def _odd(labelling: Labelling, height: int, width: int) -> dict[str, list[Shape]]:
-    """The shapes that a person should look at again, by kind of finding."""
-    from pycocotools import mask as coco_mask
-
-    solid = [shape for shape in labelling.shapes if shape.kind not in FLAT]
-    empty = [shape for shape in solid if not coco_mask.area(cover(shape, height, width))]
-    return {
-        "outside": [shape for shape in solid if reaches_beyond(shape, height, width)],
-        "flat": [*(shape for shape in labelling.shapes if shape.kind in FLAT), *empty],
-    }
 
 
 SOURCE = Source(

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from train.data import Prepared, label_maps, load, prepare
-from train.data.labelme_files import Shape, cover, outline
+from train.data.shapes import Shape, cover, outline
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]

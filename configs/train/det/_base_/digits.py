@@ -2,12 +2,14 @@
 _base_ = ["./folder.py"]
 
 source = "digits_scenes"
-size = (112, 112)
+# Four scenes an image, their digits no larger than they need to be: what is learned depends on the digits seen.
+size = (80, 80)
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="RandomResize", scale=size, ratio_range=(0.9, 1.1), keep_ratio=True),
-    dict(type="Pad", size=(128, 128), pad_val=dict(img=(114, 114, 114))),
+    dict(type="Resize", scale=size, keep_ratio=True),
+    dict(type="CachedMosaic", img_scale=size, center_ratio_range=(1.0, 1.0)),
+    dict(type="Pad", size=(160, 160), pad_val=dict(img=(114, 114, 114))),  # the first ones, before there are four
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
@@ -17,17 +19,17 @@ test_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
-train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 10
+max_epochs = 7
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=4e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, bypass_duplicate=True),
 )
 param_scheduler = dict(
-    type="OneCycleLR", eta_max=2e-3, pct_start=0.2, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
+    type="OneCycleLR", eta_max=4e-3, pct_start=0.3, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
 )
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
