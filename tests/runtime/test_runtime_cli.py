@@ -114,7 +114,7 @@ def test_a_segmenters_json(segmenter: Path, colours: Colours, capsys: Captured) 
 def test_options_of_another_task_are_refused(bundle: Path, segmenter: Path, colours: Colours, capsys: Captured) -> None:
     for arguments, message in (
         ([str(segmenter), "--topk", "1"], "--topk is for classification; tiny does segmentation"),
-        ([str(bundle), "--opacity", "0"], "--opacity is for segmentation; tiny does classification"),
+        ([str(bundle), "--opacity", "0"], "--opacity is for segmentation and detection; tiny does classification"),
     ):
         assert main([*arguments, str(colours["red"])]) == 2
         out, err = capsys.readouterr()

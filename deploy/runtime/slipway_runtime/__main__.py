@@ -4,18 +4,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_runtime import Model, Prepared, Result, __version__, files, load, tasks, video
+from slipway_runtime import Manifest, Model, Prepared, Result, __version__, files, load, splash, tasks, video
+from slipway_runtime import manifest as manifests
 from slipway_runtime.errors import ImageError, SlipwayRuntimeError, UsageError
 from slipway_runtime.files import Source
 from slipway_runtime.sessions import DEVICES
+
+#: A result and its image, uint8 H×W×3 BGR → the drawing, alike.
+Draw: TypeAlias = Callable[[Result, NDArray[np.uint8]], NDArray[np.uint8]]
 
 _EXAMPLES = """\
 examples:
@@ -26,6 +31,11 @@ examples:
       drawn/photo.jpg shows the classes in colour over the photo, drawn/photo.labels.png holds the label of each pixel
   python -m slipway_runtime work/streets/bundle drive.mp4 --out drawn/ --opacity 0.7
       drawn/drive.mp4, with each frame's classes in colour and the sound of the original
+  python -m slipway_runtime work/balloons/bundle party.jpg --score 0.7 --out drawn/
+      party.jpg  balloon 0.98  balloon 0.95
+      drawn/party.jpg shows boxes, and masks where the model has any
+  python -m slipway_runtime work/balloons/bundle party.mp4 --splash --out drawn/
+      drawn/party.mp4 is in grey, but for the balloons; interrupted, the same command goes on where it stopped
   python -m slipway_runtime work/digits/bundle photos/ --batch 16 --json > predictions.jsonl
       a folder with all its subfolders, one JSON object a line
   python -m slipway_runtime work/digits/bundle/model.onnx seven.png --device cuda
@@ -35,8 +45,9 @@ exit codes: 0 all predicted · 2 wrong arguments · 3 unreadable bundle, image o
 done) · 4 engine or device missing · 5 the graph gave values that are no finite numbers
 """
 
-#: Options that make sense for one task only.
-_TASK_OF = {"topk": "classification", "opacity": "segmentation"}
+#: Options that make sense for some tasks only, and which field of their output each sets.
+_TASKS_OF = {"topk": ["classification"], "opacity": ["segmentation", "detection"], "score": ["detection"]}
+_SETS = {"topk": "topk", "score": "score_threshold"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,11 +79,12 @@ def entry() -> None:
 def _predict(args: argparse.Namespace) -> int:
     sources = files.find(args.files, videos=args.out is not None)
     model = _load(args)
+    draw = _drawing(model.manifest, args)
     if args.out:
         files.check_targets(sources, args.out, tasks.beside(model.manifest))
     images = [source for source in sources if not source.is_video]
-    failed = _predict_images(model, images, args)
-    failed += sum(not _predict_video(model, source, args) for source in sources if source.is_video)
+    failed = _predict_images(model, images, draw, args)
+    failed += sum(not _predict_video(model, source, draw, args) for source in sources if source.is_video)
     if failed and len(sources) > 1:
         _say(f"error: {failed} of {len(sources)} files could not be read")
     if args.out:
@@ -82,16 +94,31 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Model:
     model = load(args.bundle, device=args.device, threads=args.threads)
-    for option, task in _TASK_OF.items():
-        if getattr(args, option) is not None and task != model.manifest.task:
-            raise UsageError(f"--{option} is for {task}; {model.manifest.name} does {model.manifest.task}")
-    if args.topk:
-        output = model.manifest.postprocess.model_copy(update={"topk": args.topk})
+    for option, known in _TASKS_OF.items():
+        if getattr(args, option) is not None and model.manifest.task not in known:
+            raise UsageError(
+                f"--{option} is for {' and '.join(known)}; {model.manifest.name} does {model.manifest.task}"
+            )
+    changed = {field: getattr(args, option) for option, field in _SETS.items() if getattr(args, option) is not None}
+    if changed:
+        output = model.manifest.postprocess.model_copy(update=changed)
         model = Model(model.manifest.model_copy(update={"postprocess": output}), model.session)
     return model
 
 
-def _predict_images(model: Model, images: Sequence[Source], args: argparse.Namespace) -> int:
+def _drawing(manifest: Manifest, args: argparse.Namespace) -> Draw:
+    """How a result is drawn on its image."""
+    if not args.splash:
+        if args.kept:
+            raise UsageError("--class says what stays in colour; add --splash")
+        return lambda result, image: result.draw(image) if args.opacity is None else result.draw(image, args.opacity)
+    if not args.out:
+        raise UsageError("--splash draws; say where to with --out DIR")
+    labels = splash.labels(manifest, args.kept)
+    return lambda result, image: splash.splash(image, result.area(labels))
+
+
+def _predict_images(model: Model, images: Sequence[Source], draw: Draw, args: argparse.Namespace) -> int:
     """Predict on image files, batch by batch; the number of those that could not be read."""
     size = model.batch_size(args.batch)
     failed = 0
@@ -108,7 +135,7 @@ def _predict_images(model: Model, images: Sequence[Source], args: argparse.Names
             _print({"image": str(source.path)}, result, args)
             if args.out:
                 target = args.out / source.name
-                files.write_image(target, _draw(result, model.decode(source.path), args))
+                files.write_image(target, draw(result, model.decode(source.path)))
                 for ending, content in result.beside().items():
                     files.write(target.with_suffix(ending), content)
         sys.stdout.flush()
@@ -117,7 +144,7 @@ def _predict_images(model: Model, images: Sequence[Source], args: argparse.Names
     return failed
 
 
-def _predict_video(model: Model, source: Source, args: argparse.Namespace) -> bool:
+def _predict_video(model: Model, source: Source, draw: Draw, args: argparse.Namespace) -> bool:
     """Draw on each frame of a video; whether it could be read."""
     began, done = monotonic(), 0
 
@@ -127,28 +154,37 @@ def _predict_video(model: Model, source: Source, args: argparse.Namespace) -> bo
         if args.json:
             _print({"video": str(source.path), "frame": done}, result, args)
         done += 1
-        return _draw(result, frame, args)
+        return draw(result, frame)
+
+    def rate() -> float:
+        return done / (monotonic() - began)
 
     def progress(frame: int, total: int | None) -> None:
-        _progress(f"{source.path}: {frame}/{total or '?'} frames, {frame / (monotonic() - began):.1f} a second")
+        left = f", {int((total - frame) / rate()) // 60 + 1} min left" if total and done else ""
+        _progress(f"{source.path}: {frame}/{total or '?'} frames, {rate():.1f} a second{left}")
 
+    # Whoever wants every frame's numbers has no use for the frames of an interrupted run.
+    key = None if args.json else _key(model, args)
     try:
-        frames = video.process(source.path, args.out / source.name, transform, progress=progress)
+        frames = video.process(source.path, args.out / source.name, transform, key=key, progress=progress)
     except ImageError as error:
         _say(f"error: {error}")
         return False
-    _progress("")
-    _say(f"{source.path}: {frames} frames, {frames / (monotonic() - began):.1f} a second")
+    earlier = f" ({frames - done} of them before an interruption)" if done < frames else ""
+    _say(f"{source.path}: {frames} frames{earlier}, {rate():.1f} a second")
     return True
+
+
+def _key(model: Model, args: argparse.Namespace) -> str:
+    """All that what is drawn on a frame depends on."""
+    graph = manifests.sha256(args.bundle) if args.bundle.is_file() else ""
+    drawing = (args.opacity, args.splash, args.kept)
+    return repr((__version__, model.manifest.to_json(), graph, model.session.device, drawing))
 
 
 def _print(where: dict[str, str | int], result: Result, args: argparse.Namespace) -> None:
     """One result as a line on stdout."""
     print(json.dumps({**where, **result.to_dict()}) if args.json else f"{where['image']}  {result.line()}")
-
-
-def _draw(result: Result, image: NDArray[np.uint8], args: argparse.Namespace) -> NDArray[np.uint8]:
-    return result.draw(image) if args.opacity is None else result.draw(image, args.opacity)
 
 
 def _progress(text: str, wanted: bool = True) -> None:
@@ -179,7 +215,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the graph runs (default: cpu)")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads an operator (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write copies with the prediction drawn on them here")
-    parser.add_argument("--opacity", type=_share, metavar="F", help="of the classes' colours, 0 to 1 (default: 0.5)")
+    parser.add_argument(
+        "--score", type=_share, metavar="F", help="show detections from here on (default: the bundle's)"
+    )
+    look = parser.add_mutually_exclusive_group()
+    look.add_argument(
+        "--opacity", type=_share, metavar="F", help="of classes' and masks' colours, 0 to 1 (default: 0.5)"
+    )
+    look.add_argument("--splash", action="store_true", help="draw all in grey but what was found")
+    parser.add_argument(
+        "--class", dest="kept", action="append", metavar="NAME", help="with --splash: what stays in colour; repeatable"
+    )
     parser.add_argument("--version", action="version", version=f"slipway-runtime {__version__}")
     return parser
 

@@ -346,7 +346,7 @@ def check_files(bundle: Path, manifest: Manifest, names: Sequence[str] | None = 
             raise BundleError(f"{bundle}: the manifest names no '{name}'; it has {', '.join(sorted(manifest.files))}")
         path = Path(bundle) / name
         try:
-            found = _sha256(path)
+            found = sha256(path)
         except OSError as error:
             raise BundleError(f"{path}: cannot be read, though the manifest names it ({error.strerror}); export again")
         if found != manifest.files[name]:
@@ -356,7 +356,8 @@ def check_files(bundle: Path, manifest: Manifest, names: Sequence[str] | None = 
             )
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The hash of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -7,7 +7,7 @@ through the graph, and `BESIDE`, the endings of what its `Result.beside` holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway_runtime.errors import UsageError
 from slipway_runtime.manifest import Manifest
 from slipway_runtime.preprocess import Prepared
 
@@ -39,6 +40,14 @@ class Result(ABC):
 
         `opacity`, 0 to 1, is that of colour over the image, for tasks that have any.
         """
+
+    def area(self, labels: Collection[int] | None = None) -> NDArray[np.bool_]:
+        """The pixels, bool H×W, that belong to what was found; with labels, of these classes only.
+
+        Raises:
+            UsageError: a prediction that does not say.
+        """
+        raise UsageError(f"{self.to_dict()['task']}: this prediction does not say which pixels a thing has")
 
     def beside(self) -> dict[str, bytes]:
         """What the command line writes beside a drawing: the ending of the file's name → its content."""

@@ -5,7 +5,7 @@ Clipping is that of the box coders and heads (`img_shape`), scaling that of `_pr
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,20 @@ class Result(tasks.Result):
         for index in worst_first:
             draw.box(canvas, self.boxes[index].tolist(), self._text(index), colours[index])
         return canvas
+
+    def area(self, labels: Collection[int] | None = None) -> NDArray[np.bool_]:
+        """The pixels of the detections shown, bool H×W; with labels, of these classes only.
+
+        Raises:
+            UsageError: a model without masks.
+        """
+        if self.masks is None:
+            return super().area(labels)
+        area = np.zeros(self.size, bool)
+        for index in self.shown():
+            if labels is None or self.labels[index] in labels:
+                area |= self.masks[index]
+        return area
 
     def _detection(self, index: int) -> dict[str, Any]:
         label = int(self.labels[index])

@@ -5,7 +5,7 @@ The order of operations is that of `mmseg/models/segmentors/encoder_decoder.py` 
 block of rows and class by class: logits at the image's size would be 1.2 GB for 150 classes at 1080×1920.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,12 @@ class Result(tasks.Result):
         """The image under its classes' colours, `opacity` of 0 to 1, with the names of the classes present."""
         entries = [(self.names[label], self.palette[label]) for label in self.pixels()]
         return draw.legend(draw.overlay(image, self.label_map, self.palette, opacity), entries)
+
+    def area(self, labels: Collection[int] | None = None) -> NDArray[np.bool_]:
+        """The pixels of these classes, bool H×W; of all, every pixel."""
+        wanted = np.zeros(len(self.names), bool)
+        wanted[slice(None) if labels is None else list(labels)] = True
+        return wanted[self.label_map]
 
     def beside(self) -> dict[str, bytes]:
         """The label map as an index PNG."""
