@@ -29,7 +29,7 @@ EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoi
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,FORCE,--force) $(call flag,JSON,--json)
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer models-table pooling-proof test test-all test-gpu lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer splash models-table pooling-proof test test-all test-gpu lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -45,7 +45,9 @@ help: ## list the verbs and their variables
 	  'DEVICE=$(DEVICE)                 cpu | cuda | auto' \
 	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
 	  'BENCH=file.yaml             what to measure (configs/bench)' \
-	  'BUNDLE=dir IMAGES=paths     what to predict with, and on (infer)' \
+	  'BUNDLE=dir IMAGES=paths     what to predict with, and on (infer, splash)' \
+	  'VIDEO=clip CLASS=names      what to splash, and which classes stay in colour (default: all; splash)' \
+	  'SCORE=0.3                   show detections from here on (infer, splash)' \
 	  'OUT=dir OPACITY=0.5         where to write drawings and label maps, and how strong (infer)' \
 	  'WORK=$(WORK)                   where data, experiments and results lie' \
 	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
@@ -89,10 +91,16 @@ verify: .venv/ready ## compare a bundle once more with its model: EXP=…
 bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
 
-infer: .venv/ready ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= OPACITY= JSON=1]
+infer: .venv/ready ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= SCORE= OPACITY= JSON=1]
 	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
 	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,OUT,--out,$(OUT)) $(call flag,OPACITY,--opacity,$(OPACITY)) \
-	  $(call flag,JSON,--json)
+	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,JSON,--json)
+
+splash: .venv/ready ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
+	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
+	  $(or $(strip $(VIDEO) $(IMAGES)),$(error VIDEO= names no video; IMAGES= would do too)) --splash \
+	  --out $(or $(OUT),$(WORK)/splash) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) \
+	  $(call flag,SCORE,--score,$(SCORE)) $(addprefix --class ,$(CLASS))
 
 look-data: .venv/ready ## draw a prepared set's images with their labels: DATA=work/data/NAME [SPLIT=val]
 	@$(PYTHON) -m train.data.look $(or $(DATA),$(error DATA= names no prepared set)) $(call flag,SPLIT,--split,$(SPLIT)) \

@@ -72,6 +72,7 @@ def test_predicts_the_same_where_torch_is_not_installed(
     version: str,
     bundle: Path,
     segmenter: Path,
+    detector: Path,
     colours: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -90,7 +91,8 @@ def test_predicts_the_same_where_torch_is_not_installed(
 
     assert run(python, "-c", "import torch").returncode == 1
     assert run(python, "-c", _IMPORT_ALL).returncode == 0
-    for options in ([str(bundle), "--topk", "4"], [str(segmenter), "--out", str(tmp_path / "drawn")]):
+    drawn = ["--out", str(tmp_path / "drawn")]
+    for options in ([str(bundle), "--topk", "4"], [str(segmenter), *drawn], [str(detector), "--splash", *drawn]):
         arguments = [*options, "--json", str(colours["red"].parent)]
         there = run(environment / "bin" / "slipway-runtime", *arguments)
         assert there.returncode == 0, there.stderr
