@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deploy.matching import IOU, MASK, MASK_IOU, SCORE
+from deploy.outputs import ARGMAX_AGREEMENT, ATOL, RTOL, Agreement
 from deploy.reference import Reference
 from slipway_runtime import Model
 from slipway_runtime.image import decode
@@ -31,88 +33,10 @@ from train.cli import say
 from train.errors import InputError, VerificationError
 from train.experiment import Record
 
-RTOL = 1e-3
-ATOL = 1e-5
-ARGMAX_AGREEMENT = 0.9999
 MIN_IMAGES = 32
 MIN_SIZES = 3
 #: How many images, or windows of them, go through the model in float64 at the most: it is slow.
 ROUNDING_IMAGES = 12
-
-
-@dataclass
-class Agreement:
-    """How much of what was compared is equal."""
-
-    equal: int = 0
-    of: int = 0
-
-    def add(self, equal: int, of: int) -> None:
-        """Add one comparison."""
-        self.equal += equal
-        self.of += of
-
-    @property
-    def share(self) -> float:
-        """Between 0 and 1; nothing compared is 0."""
-        return self.equal / self.of if self.of else 0.0
-
-    @property
-    def passed(self) -> bool:
-        """Whether it is as large as promised."""
-        return self.share >= ARGMAX_AGREEMENT
-
-
-@dataclass
-class Output:
-    """How far one output is from the reference, over all comparisons.
-
-    Attributes:
-        max_abs: largest |ONNX − PyTorch|.
-        max_excess: largest |ONNX − PyTorch| / (atol + rtol · |PyTorch| + 2 · rounding); within tolerance up to 1.
-        argmax: rows (pixels) with the same arg max over the classes.
-        rounding: largest |PyTorch − PyTorch in float64|, where it was asked for; 0 where it was not.
-    """
-
-    max_abs: float = 0.0
-    max_excess: float = 0.0
-    argmax: Agreement = field(default_factory=Agreement)
-    rounding: float = 0.0
-    fault: str | None = None
-
-    def update(self, found: NDArray, wanted: NDArray, rounding: Callable[[int], float] | None = None) -> None:
-        """Add one batch: N×C×… found and wanted.
-
-        `rounding` tells how far PyTorch itself is from float64 on one image of the batch. It is asked where the two
-        differ by more than the tolerance or in an arg max: a graph may be as far from float64 as PyTorch is, so the two
-        may be twice as far from each other, and PyTorch cannot tell two classes apart that are nearer than that.
-        """
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
-            self.fault = f"{found.dtype}{found.shape}, PyTorch gives {wanted.dtype}{wanted.shape}"
-            return
-        if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
-            self.fault = "not finite"
-            return
-        difference, tolerance = np.abs(found - wanted), ATOL + RTOL * np.abs(wanted)
-        best = found.argmax(1)
-        same = best == wanted.argmax(1)
-        lead = wanted.max(1) - np.take_along_axis(wanted, best[:, None], 1)[:, 0]
-        if rounding:
-            for image in range(len(found)):
-                slack = 2 * self.rounding
-                explained = (difference[image] <= tolerance[image] + slack).all()
-                if not (explained and (same[image] | (lead[image] < slack)).all()):
-                    self.rounding = max(self.rounding, rounding(image))
-        tolerance += 2 * self.rounding
-        same |= lead < 2 * self.rounding
-        self.max_abs = max(self.max_abs, float(difference.max()))
-        self.max_excess = max(self.max_excess, float((difference / tolerance).max()))
-        self.argmax.add(int(same.sum()), same.size)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the promise holds; nothing compared is a failure."""
-        return self.fault is None and self.max_excess <= 1.0 and self.argmax.passed
 
 
 @dataclass
@@ -122,7 +46,7 @@ class Parity:
     images: int = 0
     sizes: list[list[int]] = field(default_factory=list)
     preprocess_identical: int = 0
-    outputs: dict[str, Output] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
     predictions: Agreement = field(default_factory=Agreement)
     faults: list[str] = field(default_factory=list)
 
@@ -141,14 +65,16 @@ class Parity:
         return {
             "passed": self.passed,
             "reference": "unpatched PyTorch model, its own predict, CPU",
-            "tolerance": {"rtol": RTOL, "atol": ATOL, "argmax_agreement": ARGMAX_AGREEMENT},
+            "tolerance": {
+                "rtol": RTOL,
+                "atol": ATOL,
+                "argmax_agreement": ARGMAX_AGREEMENT,
+                "detections": {"iou": IOU, "score": SCORE, "mask": MASK, "mask_iou": MASK_IOU},
+            },
             "images": self.images,
             "sizes": self.sizes,
             "preprocess_identical": self.preprocess_identical,
-            "outputs": {
-                name: {**asdict(output), "argmax_agreement": output.argmax.share, "passed": output.passed}
-                for name, output in self.outputs.items()
-            },
+            "outputs": {name: output.to_dict() for name, output in self.outputs.items()},
             "predictions": {**asdict(self.predictions), "agreement": self.predictions.share},
             "faults": self.faults,
         }
@@ -166,10 +92,7 @@ class Parity:
         reasons = list(self.faults)
         for name, output in self.outputs.items():
             if not output.passed and not output.fault:
-                reasons.append(
-                    f"output '{name}': max |Δ| {output.max_abs:.3g}, {output.max_excess:.3g} × the tolerance, "
-                    f"arg max equal in {output.argmax.equal} of {output.argmax.of}"
-                )
+                reasons.append(f"output '{name}': {output.reason()}")
         if not reasons or (self.predictions.of and not self.predictions.passed):
             reasons.append(f"predictions are equal in {self.predictions.equal} of {self.predictions.of}")
         raise VerificationError(f"the graph does not compute what the model does: {'; '.join(reasons)}; {consequence}")
@@ -209,20 +132,24 @@ class Compared(Session):
                     raise _Stop(f"the reference's own two ways to output '{name}' disagree")
         if set(found) != set(wanted):
             raise _Stop(f"outputs {sorted(found)}, PyTorch gives {sorted(wanted)}")
-        for name in sorted(found):
-            output = self.parity.outputs.setdefault(name, Output())
-            output.update(found[name], wanted[name], partial(self._rounding, name, images, wanted[name]))
+        task = self.reference.task
+        ours, theirs = task.compared(found), task.compared(wanted)
+        for name in sorted(ours):
+            output = self.parity.outputs.setdefault(name, task.COMPARISON())
+            output.update(ours[name], theirs[name], partial(self._rounding, name, images, wanted))
             if output.fault:
                 raise _Stop(f"output '{name}': {output.fault}")
         return found
 
-    def _rounding(self, name: str, images: torch.Tensor, wanted: NDArray, image: int) -> float:
-        """|PyTorch − PyTorch in float64| of an image of the batch at its largest, while there are not too many of them."""
+    def _rounding(self, name: str, images: torch.Tensor, wanted: dict[str, NDArray], image: int) -> float:
+        """How far PyTorch is from PyTorch in float64 on an image of the batch, while there are not too many of them."""
         if self._measured >= ROUNDING_IMAGES:
             return 0.0
         self._measured += 1
-        exact = self.reference.exact(images[image : image + 1])[name].numpy()
-        return float(np.abs(wanted[image] - exact[0]).max())
+        task, one = self.reference.task, slice(image, image + 1)
+        exact = task.compared({key: value.numpy() for key, value in self.reference.exact(images[one]).items()})
+        own = task.compared({key: value[one] for key, value in wanted.items()})
+        return float(task.COMPARISON.distance(own[name], exact[name]))
 
     def _bind(self, feeds: Feeds) -> Callable[[], None]:
         raise NotImplementedError("nothing is timed here")

@@ -115,4 +115,4 @@ _TRANSLATORS: dict[str, Callable[[Transform], Step]] = {
     "Pad": _pad,
 }
 #: Transforms that do not change the image.
-_IGNORED = ("PackInputs", "PackSegInputs", "LoadAnnotations")
+_IGNORED = ("PackInputs", "PackSegInputs", "PackDetInputs", "LoadAnnotations")

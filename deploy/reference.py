@@ -75,8 +75,11 @@ class Reference:
         return sample
 
     @torch.inference_mode()
-    def samples(self, paths: Sequence[Path]) -> Iterator[tuple[Tensor, Any]]:
-        """Each image as the model's package sees it: prepared, 3×H×W, and with its final prediction, a data sample."""
+    def samples(self, paths: Sequence[Path], *, native: bool = False) -> Iterator[tuple[Tensor, Any]]:
+        """Each image as the model's package sees it: prepared, 3×H×W, and with its final prediction, a data sample.
+
+        `native`: the model may use what the graph does not know, such as where the padding begins.
+        """
         from mmengine.dataset import Compose, pseudo_collate
 
         # Annotations are the evaluator's business: the images may have none.
@@ -86,6 +89,8 @@ class Reference:
         for path in paths:
             packed = pseudo_collate([pipeline(dict(img_path=str(path)))])
             prepared = self.model.data_preprocessor(packed, training=False)
+            if not native:
+                self.task.policy(prepared["data_samples"][0])
             with _size_named(prepared["inputs"], path.name):
                 (sample,) = self.model(**prepared, mode="predict")
             yield prepared["inputs"][0], sample

@@ -67,7 +67,7 @@ def trace(deploy_config: Config, reference: Reference, sample: torch.Tensor) -> 
             keep_initializers_as_inputs=False,
             optimize=False,
         )
-        rewrites.assert_ran(needed)
+        rewrites.assert_ran(modules, needed)
         traced = onnx.load(Path(scratch) / "graph.onnx")
     simplified, same = graph.simplify(traced, [{settings.input_names[0]: inputs.numpy()}])
     if not same:

@@ -11,6 +11,7 @@ from slipway_runtime.manifest import Postprocess
 from train import tasks
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -20,10 +21,12 @@ class Task(Protocol):
     Attributes:
         CODEBASE: MMDeploy's name of the package and the task, its `codebase_config`.
         SDK: whether MMDeploy's SDK predicts what the model does, so that a bundle holds the SDK's files.
+        COMPARISON: how outputs are held against the model's (`deploy.outputs.Output`).
     """
 
     CODEBASE: dict[str, Any]
     SDK: bool
+    COMPARISON: type
 
     def check(self, config: Config) -> None:
         """Raise UsageError for a model whose outputs this task could not represent exactly."""
@@ -42,6 +45,12 @@ class Task(Protocol):
 
     def predict(self, model: Any, images: "Tensor", postprocess: Postprocess) -> "dict[str, Tensor]":
         """The same outputs out of the model's own `predict`, however slow: the last word on what is right."""
+
+    def compared(self, outputs: "Mapping[str, NDArray]") -> Mapping[str, Any]:
+        """What is compared as one, by name: each output, or several that mean something together only."""
+
+    def policy(self, sample: Any) -> None:
+        """Let a data sample know of its image what the graph knows, before the model predicts."""
 
     def sample(self, image: Any, postprocess: Postprocess) -> Any:
         """What goes through the graph of an image, a 3×H×W tensor or array, at one time."""

@@ -1,17 +1,19 @@
 """Image classification: mmpretrain's `ImageClassifier` → one output `output`, N×C scores that sum to 1."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from deploy.outputs import Output
 from slipway_runtime.manifest import ClassificationOutput
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmpretrain", task="Classification")
 SDK = True
+COMPARISON = Output
 
 
 def check(config: Config) -> None:
@@ -47,6 +49,15 @@ def forward(model: Any, images: Tensor, postprocess: ClassificationOutput) -> di
 def predict(model: Any, images: Tensor, postprocess: ClassificationOutput) -> dict[str, Tensor]:
     """The `pred_score` of mmpretrain's own predictions."""
     return {"output": torch.stack([sample.pred_score for sample in model(images, mode="predict")])}
+
+
+def compared(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Each output by itself."""
+    return outputs
+
+
+def policy(sample: Any) -> None:
+    """The graph knows what the model knows."""
 
 
 def sample(image: Any, postprocess: ClassificationOutput) -> Any:

@@ -4,19 +4,21 @@ The logits have the input's size, as mmseg's heads give them ("full"), or the ne
 `codebase_config.logits` of the deploy config), which moves mmseg's first resize from the graph to the runtime.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
+from deploy.outputs import Output
 from slipway_runtime.manifest import SegmentationOutput, Window
 from train.cli import nearest
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmseg", task="Segmentation", with_argmax=False)
 SDK = False  # it resizes images and maps otherwise than mmseg: its labels are not the model's
+COMPARISON = Output
 MODELS = ("EncoderDecoder", "CascadeEncoderDecoder")
 LOGITS = ("full", "stride")
 
@@ -94,6 +96,15 @@ def predict(model: Any, images: Tensor, postprocess: SegmentationOutput) -> dict
     finally:
         model.test_cfg = test_config
     return {"output": torch.stack([sample.seg_logits.data for sample in samples])}
+
+
+def compared(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Each output by itself."""
+    return outputs
+
+
+def policy(sample: Any) -> None:
+    """The graph knows what the model knows."""
 
 
 def sample(image: Any, postprocess: SegmentationOutput) -> Any:

@@ -1,6 +1,6 @@
 """Export each segmentation experiment, untrained, and compare it with the unpatched model at sizes of one's choice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import nn
 
-from deploy import export, graph, parity, tasks, trace
+from deploy import export, graph, tasks, trace
+from deploy.outputs import Output
 from deploy.reference import Reference
 from train import checkpoint
 from train import config as configs
@@ -48,7 +49,7 @@ class Compared:
     model: str
     nodes: int
     megabytes: float
-    outputs: dict[tuple[int, int], parity.Output]
+    outputs: dict[tuple[int, int], Output]
 
 
 def compare(model: str, folder: Path, sizes: Sequence[tuple[int, int]]) -> Compared:
@@ -63,7 +64,7 @@ def compare(model: str, folder: Path, sizes: Sequence[tuple[int, int]]) -> Compa
     outputs = {}
     for size in (taken(reference, size) for size in sizes):
         batch = images((1, 3, *size))
-        output = outputs[size] = parity.Output()
+        output = outputs[size] = Output()
         found = session.run(None, {"input": batch.numpy()})[0]
         wanted = reference.predict(batch)["output"].numpy()
         output.update(found, wanted, lambda _: rounding(reference, batch, wanted))  # noqa: B023
@@ -84,15 +85,15 @@ def untrained(model: str, folder: Path) -> Reference:
     init_default_scope("mmseg")
     torch.manual_seed(0)
     built = build_model(config)
-    lively(built)
+    lively(built, lambda: built(images((4, 3, 128, 160)), mode="tensor"))
     weights = folder / "weights.pth"
     checkpoint.save(built, weights, {})
     postprocess = tasks.find(config).postprocess(config, export.read_deploy_config("dynamic"), CLASSES)
     return Reference(config, weights, postprocess)
 
 
-def lively(model: nn.Module) -> None:
-    """Give batch norms the statistics of a batch that runs through: with mean 0 and deviation 1 a fault may not show."""
+def lively(model: nn.Module, run: Callable[[], object]) -> None:
+    """Give batch norms the statistics of a batch that `run` puts through: with mean 0 and deviation 1 a fault may not show."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None  # the average over all batches seen
@@ -100,7 +101,7 @@ def lively(model: nn.Module) -> None:
         nn.init.normal_(norm.bias, 0, 0.1)
         norm.train()
     with torch.no_grad():
-        model(images((4, 3, 128, 160)), mode="tensor")
+        run()
     for norm in norms:
         # Channels that hardly vary in four images, as behind a global pooling, would multiply rounding errors.
         norm.running_var.clamp_(min=0.1 * float(norm.running_var.mean()))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import slipway_runtime
 from deploy import bundle, export, parity, reference
+from deploy.outputs import Output
 from deploy.reference import Reference
 from slipway_runtime import manifest as manifests
 from train import runner
@@ -94,7 +95,7 @@ def test_twelve_sizes_with_one_file(scenes_experiment: Experiment, unpatched_seg
     assert len(set(sizes)) == 12
     for size in sizes:
         images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(sum(size)))
-        output = parity.Output()
+        output = Output()
         found = session.run({"input": images.numpy()})["output"]
         output.update(found, unpatched_segmenter.predict(images)["output"].numpy())
         assert output.passed, (size, output)

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 import slipway_runtime
 from deploy import bundle, parity
+from deploy.outputs import Agreement, Output
 from deploy.reference import Reference
 from slipway_runtime.errors import SlipwayRuntimeError
 from train.errors import InputError, VerificationError
@@ -25,7 +26,7 @@ def test_the_exported_bundle_passes(digits_experiment: Experiment, unpatched: Re
     assert result.preprocess_identical == result.images == 32
     assert len(result.sizes) >= 3
     assert result.outputs["output"].argmax.share == 1.0
-    assert result.predictions == parity.Agreement(32, 32)
+    assert result.predictions == Agreement(32, 32)
     stored = json.loads((digits_experiment.bundle / "parity.json").read_text())
     assert stored["passed"]
     assert stored["outputs"]["output"]["max_abs"] == result.outputs["output"].max_abs
@@ -123,7 +124,7 @@ def test_too_few_images_are_no_proof(digits_experiment: Experiment, unpatched: R
 
 
 def test_nothing_compared_is_a_failure() -> None:
-    assert not parity.Output().passed
+    assert not Output().passed
     assert not parity.Parity().passed
     with pytest.raises(VerificationError):
         parity.Parity().require()
@@ -155,8 +156,8 @@ def test_other_predictions_fail(
         result.require()
 
 
-def output(found: list[list[float]], wanted: list[list[float]]) -> parity.Output:
-    made = parity.Output()
+def output(found: list[list[float]], wanted: list[list[float]]) -> Output:
+    made = Output()
     made.update(np.array(found, np.float32), np.array(wanted, np.float32))
     return made
 
@@ -173,11 +174,11 @@ def test_float64_tells_rounding_from_a_fault() -> None:
     wanted, found = np.array([[1.0, 0.5]], np.float32), np.array([[1.002, 0.5]], np.float32)
     turned = np.array([[0.4999, 0.5]], np.float32)
     for rounding, passes in ((1e-3, True), (1e-4, False)):
-        made = parity.Output()
+        made = Output()
         made.update(found, wanted, lambda image, rounding=rounding: rounding)
         assert made.passed == passes
     for rounding, share in ((1e-4, 1.0), (1e-5, 0.0)):
-        made = parity.Output()
+        made = Output()
         made.update(turned, np.array([[0.5, 0.4999]], np.float32), lambda image, rounding=rounding: rounding)
         assert made.argmax.share == share
 
@@ -191,7 +192,7 @@ def test_float64_is_asked_for_the_images_that_need_it() -> None:
         asked.append(image)
         return {1: 1e-3, 3: 2e-3}[image]
 
-    made = parity.Output()
+    made = Output()
     made.update(found, wanted, rounding)
     assert asked == [1, 3], "what an earlier image's rounding explains needs no other"
     assert made.passed

@@ -45,7 +45,7 @@ def export(model: nn.Module, path: Path, *, patched: bool) -> onnxruntime.Infere
         if patched:
             with RewriterContext(DEPLOY, backend="onnxruntime", opset=17):
                 torch.onnx.export(model, (x,), str(path), **settings)
-            rewrites.assert_ran(needed)
+            rewrites.assert_ran(modules, needed)
         else:
             torch.onnx.export(model, (x,), str(path), **settings)
     assert {node.domain for node in onnx.load(path).graph.node} == {""}
@@ -109,8 +109,9 @@ def test_calls_are_counted_where_they_run() -> None:
 
 def test_an_export_makes_the_calls_that_were_counted(tmp_path: Path) -> None:
     export(Heads().eval(), tmp_path / "heads.onnx", patched=True)
+    modules = [module for module in rewrites.register() if module.__name__.endswith("adaptive_pool")]
     with pytest.raises(VerificationError, match="'adaptive_pool' ran 4 times, the model needs 5"):
-        rewrites.assert_ran({"adaptive_padding": 1, "adaptive_pool": 5})
+        rewrites.assert_ran(modules, {"adaptive_pool": 5})
 
 
 @pytest.mark.parametrize("times", [0, 2])
@@ -122,7 +123,7 @@ def test_control_a_rewrite_that_ran_another_number_of_times_is_an_error(times: i
     for _ in range(times):
         rewrites.ran("deploy.rewrites.adaptive_padding")
     with pytest.raises(VerificationError, match=f"'adaptive_padding' ran {times} times, the model needs 1"):
-        rewrites.assert_ran(needed)
+        rewrites.assert_ran(modules, needed)
 
 
 def test_every_file_here_is_found() -> None:

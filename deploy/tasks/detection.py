@@ -1,0 +1,238 @@
+"""Detection and instance segmentation: mmdet's detectors → `dets`, `labels` and, with masks, `masks`.
+
+The graph sees images, not where their padding begins: to it, an image is all that it is given. The reference is asked with
+the same knowledge (`policy`), and boxes are cut to the image's content afterwards.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from deploy import matching
+from deploy.matching import Detections, Matched
+from slipway_runtime.manifest import DetectionOutput, Masks
+from train.errors import UsageError
+
+CODEBASE = dict(type="mmdet", task="ObjectDetection")
+SDK = True
+COMPARISON = Matched
+#: What `nms` of a test config may say.
+_NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}
+
+
+def check(config: Config) -> None:
+    """Refuse heads that have no rewrite here, and suppression that ONNX has no operator for."""
+    from mmdet.registry import MODELS
+
+    from deploy import rewrites
+
+    heads = [(name, config.model[name]) for name in ("rpn_head", "bbox_head", "roi_head") if config.model.get(name)]
+    if not heads or config.model.get("mask_head"):
+        raise UsageError(f"model type '{config.model.type}': it has no bbox_head or roi_head that can be exported")
+    known = {original for module in rewrites.register("mmdet") for original in module.REPLACES}
+    for name, head in heads:
+        cls = MODELS.get(head.type.split(".")[-1])
+        own = cls.predict_bbox if name == "roi_head" else cls.predict_by_feat
+        if own not in known:
+            raise UsageError(
+                f"{name} '{head.type}': no exact rewrite of its predictions; add one to deploy/rewrites/mmdet"
+            )
+        masks = head.get("mask_head")
+        if masks and masks.type.split(".")[-1] != "FCNMaskHead":
+            raise UsageError(f"mask_head '{masks.type}': only FCNMaskHead's masks can be pasted exactly")
+    for nms in _suppressions(config.model.get("test_cfg") or {}):
+        odd = sorted(nms.keys() - _NMS)
+        if nms.get("type", "nms") != "nms" or odd:
+            raise UsageError(
+                f"test_cfg: nms {dict(nms)}: only type='nms' with {', '.join(sorted(_NMS))} can be exported"
+            )
+
+
+def _suppressions(node: Any) -> list[Mapping[str, Any]]:
+    found = []
+    for key, value in node.items():
+        if key == "nms" and isinstance(value, Mapping):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            found += _suppressions(value)
+    return found
+
+
+def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -> DetectionOutput:
+    """Whether boxes end at the image's edge, and how masks are made."""
+    model = config.model
+    test: Any = model.get("test_cfg") or {}
+    if "roi_head" in model:
+        head, test = model.roi_head.bbox_head, test.rcnn
+        masks = Masks(over="box", threshold=test.mask_thr_binary) if model.roi_head.get("mask_head") else None
+    else:
+        head = model.bbox_head
+        drawn = "RTMDetIns" in head.type
+        masks = Masks(over="image", threshold=test.mask_thr_binary) if drawn else None
+    return DetectionOutput(clip="YOLOX" not in head.type, masks=masks)
+
+
+def outputs(postprocess: DetectionOutput) -> dict[str, dict[int, str]]:
+    """Rows may depend on the image's size; masks over images do."""
+    found: dict[str, dict[int, str]] = {"dets": {1: "detections"}, "labels": {1: "detections"}}
+    if postprocess.masks:
+        sizes = {2: "mask_height", 3: "mask_width"} if postprocess.masks.over == "image" else {}
+        found["masks"] = {1: "detections", **sizes}
+    return found
+
+
+def trace(model: Any, images: Tensor, postprocess: DetectionOutput) -> Any:
+    """mmdet's own way through the parts of a detector; what their rewrites return are tensors."""
+    samples = _samples(images)
+    features = model.extract_feat(images)
+    if _is_transformer(model):
+        states = model.forward_transformer(features, samples)
+        return model.bbox_head.predict(**states, rescale=False, batch_data_samples=samples)
+    if hasattr(model, "roi_head"):
+        proposals = model.rpn_head.predict(features, samples, rescale=False)
+        return model.roi_head.predict(features, proposals, samples, rescale=False)
+    return model.bbox_head.predict(features, samples, rescale=False)
+
+
+def forward(model: Any, images: Tensor, postprocess: DetectionOutput) -> dict[str, Tensor]:
+    """Detections of the batch in as many rows as the graph has, masks as the graph gives them."""
+    samples = _samples(images)
+    metas = [sample.metainfo for sample in samples]
+    features = model.extract_feat(images)
+    if _is_transformer(model):
+        states = model.forward_transformer(features, samples)
+        found = model.bbox_head.predict(**states, rescale=False, batch_data_samples=samples)
+        return _pack(found, model.bbox_head.test_cfg.get("max_per_img", model.num_queries))
+    if hasattr(model, "roi_head"):
+        proposals = model.rpn_head.predict(features, samples, rescale=False)
+        config = model.roi_head.test_cfg
+        found = model.roi_head.predict_bbox(features, metas, proposals, config, rescale=False)
+        masks = _box_masks(model.roi_head, features, found) if postprocess.masks else None
+        return _pack(found, config.max_per_img, masks)
+    maps = model.bbox_head(features)
+    places = sum(level.shape[2] * level.shape[3] for level in maps[0])
+    with _Logits(model.bbox_head, bool(postprocess.masks)) as logits:
+        found = model.bbox_head.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)
+    masks = logits.by_image(found, maps) if postprocess.masks else None
+    return _pack(found, model.bbox_head.test_cfg.get("max_per_img", places), masks)
+
+
+def predict(model: Any, images: Tensor, postprocess: DetectionOutput) -> dict[str, Tensor]:
+    """The boxes of mmdet's own predictions. Masks are not in them, but what was made of masks: see `agreement`."""
+    found = forward(model, images, postprocess)
+    own = [sample.pred_instances for sample in model.predict(images, _samples(images), rescale=False)]
+    return {**found, **_pack(own, found["dets"].shape[1])}
+
+
+def compared(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Boxes, scores, labels and masks mean something together only."""
+    return {"detections": outputs}
+
+
+def policy(sample: Any) -> None:
+    """To the graph, padding belongs to the image."""
+    sample.set_metainfo(dict(img_shape=tuple(sample.batch_input_shape)))
+
+
+def sample(image: Any, postprocess: DetectionOutput) -> Any:
+    """The image, 3×H×W, goes through the graph whole."""
+    return image
+
+
+def agreement(result: Any, sample: Any) -> tuple[int, int]:
+    """Detections that have a counterpart, masks of IoU ≥ 0.98 included; of an image without any, one agreement."""
+    height, width = sample.ori_shape
+    instances = sample.pred_instances.cpu().numpy()
+    wanted = Detections(_inside(instances.bboxes, height, width), instances.scores, instances.labels)
+    found = Detections(_inside(result.boxes, height, width), result.scores, result.labels)
+    pairs = matching.pair(found, wanted)
+    equal = len(pairs.found)
+    if "masks" in instances and equal:
+        ours = np.stack([result.masks[index] for index in pairs.found])
+        equal = int((matching.mask_ious(ours, instances.masks[pairs.wanted]) >= matching.MASK_IOU).sum())
+    total = max(len(found), len(wanted))
+    return (equal, total) if total else (1, 1)
+
+
+def _samples(images: Tensor) -> list[Any]:
+    from mmdet.structures import DetDataSample
+
+    size = tuple(images.shape[2:])
+    samples = [DetDataSample() for _ in images]
+    for each in samples:
+        for name in ("img_shape", "pad_shape", "batch_input_shape", "ori_shape"):
+            # Not `set_metainfo`: it copies, and a traced size cannot be copied.
+            each.set_field(size, name, field_type="metainfo")
+        each.set_field((1.0, 1.0), "scale_factor", field_type="metainfo")
+    return samples
+
+
+def _is_transformer(model: Any) -> bool:
+    return hasattr(model, "forward_transformer")
+
+
+def _pack(found: Sequence[Any], rows: int, masks: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
+    """mmdet's lists, an image each → `dets` N×K×5, `labels` N×K, `masks` N×K×h×w; −1 and zeros where a list is shorter."""
+    example = found[0].bboxes
+    dets = example.new_zeros(len(found), rows, 5)
+    labels = torch.full((len(found), rows), -1, dtype=torch.int64, device=example.device)
+    packed = {"dets": dets, "labels": labels}
+    for image, instances in enumerate(found):
+        count = len(instances)
+        dets[image, :count, :4], dets[image, :count, 4] = instances.bboxes, instances.scores
+        labels[image, :count] = instances.labels
+    if masks is not None:
+        packed["masks"] = example.new_zeros(len(found), rows, *masks[0].shape[1:])
+        for image, own in enumerate(masks):
+            packed["masks"][image, : len(own)] = own
+    return packed
+
+
+def _box_masks(head: Any, features: Sequence[Tensor], found: Sequence[Any]) -> Sequence[Tensor]:
+    """Probabilities of each detection's own class over its box, as `FCNMaskHead` pastes them."""
+    from mmdet.structures.bbox import bbox2roi
+
+    regions = bbox2roi([instances.bboxes for instances in found])
+    logits = head._mask_forward(features, regions)["mask_preds"]
+    labels = torch.cat([instances.labels for instances in found])
+    if head.mask_head.class_agnostic:
+        labels = torch.zeros_like(labels)
+    masks: Sequence[Tensor] = logits[torch.arange(len(labels)), labels].sigmoid().split([len(each) for each in found])
+    return masks
+
+
+class _Logits:
+    """Keeps the mask logits that RTMDet-Ins makes masks of and then throws away."""
+
+    def __init__(self, head: Any, wanted: bool) -> None:
+        self.head, self.wanted = head, wanted
+        self.kept: list[Tensor] = []
+
+    def __enter__(self) -> "_Logits":
+        if self.wanted:
+            draw = self.head._mask_predict_by_feat_single
+
+            def keep(*arguments: Any) -> Tensor:
+                self.kept.append(draw(*arguments))
+                return self.kept[-1]
+
+            self.head._mask_predict_by_feat_single = keep
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.wanted:
+            del self.head._mask_predict_by_feat_single
+
+    def by_image(self, found: Sequence[Any], maps: Sequence[Any]) -> list[Tensor]:
+        """Logits of each image, K×h×w; mmdet draws nothing for an image without candidates."""
+        drawn = iter(self.kept)
+        height, width = maps[3].shape[2:]
+        return [next(drawn) if len(each) else each.bboxes.new_zeros(0, height, width) for each in found]
+
+
+def _inside(boxes: Any, height: int, width: int) -> Any:
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
