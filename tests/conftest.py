@@ -20,6 +20,8 @@ ops.install()
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "configs" / "cls" / "tiny_digits.py"
 TINY_SCENES = ROOT / "tests" / "configs" / "seg" / "tiny_scenes.py"
+TINY_BOXES = ROOT / "tests" / "configs" / "det" / "tiny_scenes.py"
+TINY_MASKS = ROOT / "tests" / "configs" / "det" / "tiny_masks.py"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -87,3 +89,41 @@ def scenes_experiment(work: Path):
     assert new
     assert export.export(experiment).new
     return experiment
+
+
+@pytest.fixture(scope="session")
+def trained_detector(work: Path):
+    """The tiny detector, trained in this process."""
+    from train import runner
+
+    experiment, _, new = runner.train(runner.Request(str(TINY_BOXES), work=work, device="cpu"))
+    assert new
+    return experiment
+
+
+@pytest.fixture(scope="session")
+def trained_masks(work: Path):
+    """The tiny detector of masks, trained in this process."""
+    from train import runner
+
+    experiment, _, new = runner.train(runner.Request(str(TINY_MASKS), work=work, device="cpu"))
+    assert new
+    return experiment
+
+
+@pytest.fixture(scope="session")
+def detector_experiment(trained_detector):
+    """The tiny detector, trained and exported with dynamic shapes."""
+    from deploy import export
+
+    assert export.export(trained_detector).new
+    return trained_detector
+
+
+@pytest.fixture(scope="session")
+def masks_experiment(trained_masks):
+    """The tiny detector of masks, trained and exported with dynamic shapes."""
+    from deploy import export
+
+    assert export.export(trained_masks).new
+    return trained_masks

@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 
-#: Keys that MMEngine's builders take themselves; the last one mmcv's builder of norm layers.
-_BUILDERS_KEYS = ("type", "_scope_", "_delete_", "requires_grad")
+#: Keys that builders take out before they build: MMEngine's own, mmcv's of norm layers, and mmdet's DETR of its loss.
+_BUILDERS_KEYS = ("type", "_scope_", "_delete_", "requires_grad", "bg_cls_weight")
 
 #: Data sets that read whatever classes their files hold; mmdet's declares COCO's nevertheless.
 _ANY_CLASSES = ("CustomDataset", "CocoDataset")

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.runner import Runner
 
 from train import checkpoint, tasks
 from train.cli import say
+from train.data.image_files import some
 from train.errors import UsageError
 from train.plan import Plan, Request
 
@@ -30,7 +32,7 @@ class _Runner(Runner):
         self._init_model_weights()
         self._fine_tuned = True
         new = checkpoint.load_matching(self.model, path, trust=trust)
-        say(f"fine-tuning from {path}" + (f"; new: {', '.join(new)}" if new else ""))
+        say(f"fine-tuning from {path}" + (f"; {len(new)} new: {some(new)}" if new else ""))
 
     def _init_model_weights(self) -> None:
         if not self._fine_tuned:  # `train` would initialise over what `fine_tune` loaded
@@ -59,9 +61,25 @@ def run(planned: Plan, request: Request) -> Trained:
     """
     runner = build(planned, request)
     runner.train()
-    best = Path(runner.message_hub.get_info("best_ckpt"))
     task = tasks.named(planned.data["task"])
-    return Trained(runner.model, best, {task.METRIC: task.PERCENT * float(runner.message_hub.get_info("best_score"))})
+    hub = runner.message_hub
+    history = _validated(hub)
+    if task.METRIC not in history:
+        # mmdet measures nothing where nothing was found.
+        say(
+            f"warning: validation found nothing, {task.METRIC_LABEL} is 0; train for longer. The last checkpoint is kept"
+        )
+        last = checkpoint.latest(planned.experiment.train)
+        assert last is not None, "MMEngine has just written one"
+        return Trained(runner.model, last, {task.METRIC: 0.0})
+    best = int(np.argmax(history[task.METRIC]))
+    metrics = {key: task.PERCENT * float(history[key][best]) for key in (task.METRIC, *task.ALSO) if key in history}
+    return Trained(runner.model, Path(hub.get_info("best_ckpt")), metrics)
+
+
+def _validated(hub: Any) -> dict[str, Any]:
+    """Each metric's values, one a validation."""
+    return {key.removeprefix("val/"): log.data[0] for key, log in hub.log_scalars.items() if key.startswith("val/")}
 
 
 def build(planned: Plan, request: Request) -> Any:

@@ -1,6 +1,7 @@
 """Configs: every one shipped is built, and what nobody reads is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,13 @@ from train.errors import InputError, UsageError
 from train.runner import build_model
 
 DIGITS = configs.CONFIGS / "cls" / "resnet18_digits.py"
+
+
+def _heads(model: Any) -> list[Any]:
+    """The parts of a model that count classes."""
+    if hasattr(model, "roi_head"):
+        return [head for name in ("bbox_head", "mask_head") if (head := getattr(model.roi_head, name, None))]
+    return [next(head for name in ("decode_head", "bbox_head", "head") if (head := getattr(model, name, None)))]
 
 
 @pytest.mark.parametrize("name", configs.names())
@@ -20,8 +28,10 @@ def test_every_experiment_reads_checks_and_builds(name: str) -> None:
     assert config.source
     configs.bind(config, Path("root"), [f"class {index}" for index in range(7)])
     model = build_model(config)
-    assert (getattr(model, "decode_head", None) or model.head).num_classes == 7
-    assert model.data_preprocessor.mean is not None
+    for head in _heads(model):
+        assert head.num_classes == 7, type(head).__name__
+    if "mean" in config.model.data_preprocessor:  # YOLOX takes bytes as they are
+        assert model.data_preprocessor.mean is not None
     for split, dataset in configs.datasets(config):
         assert dataset.data_root == "root", split
         assert dataset.max_refetch == 0, "MMEngine would replace a bad sample in silence"
@@ -120,3 +130,47 @@ def test_imagenet_keeps_its_thousand_names() -> None:
     assert names[0].startswith("tench")
     with pytest.raises(UsageError, match="1001 classes"):
         configs.class_names(config, ["x"] * 1001)
+
+
+def test_the_model_of_another_config_is_taken_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    folder = configs.CONFIGS / "det" / "_base_" / "folder.py"
+    text = f"_base_ = [{str(folder)!r}]\nmodel_of = 'mmdet::yolox/yolox_%s_8xb8-300e_coco.py'\nmodel = dict(test_cfg=dict(score_thr=0.2))"
+    mine.write_text(text % "nano")
+    config = configs.read(mine, ["model.bbox_head.num_classes=3"])
+    assert config.model.backbone.widen_factor == 0.25
+    assert config.model.test_cfg.score_thr == 0.2
+    assert config.model.bbox_head.num_classes == 3
+    assert "model_of" not in config
+    assert "img_scale" not in config, "the other config's pipelines stay where they are"
+    mine.write_text(text % "nowhere")
+    with pytest.raises(UsageError, match="model_of = 'mmdet::yolox/yolox_nowhere"):
+        configs.read(mine)
+
+
+def test_a_detector_may_have_one_class_but_not_none() -> None:
+    path = configs.CONFIGS / "det" / "mask-rcnn-r50_balloon.py"
+    config = configs.read(path)
+    configs.bind(config, Path("root"), ["balloon"])
+    assert config.model.roi_head.bbox_head.num_classes == config.model.roi_head.mask_head.num_classes == 1
+    assert config.val_evaluator.ann_file == config.test_evaluator.ann_file == "root/annotations/instances_val.json"
+    assert config.train_dataloader.dataset.ann_file == "annotations/instances_train.json"
+    assert config.test_dataloader.dataset.test_mode, "images without objects count"
+    with pytest.raises(InputError, match="no class in the data"):
+        configs.bind(configs.read(path), Path("root"), [])
+
+
+def test_a_config_of_mmdets_own_reads_the_prepared_set(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("_base_ = ['mmdet::yolox/yolox_s_8xb8-300e_coco.py']\nsource = 'coco'\n")
+    config = configs.read(mine)
+    configs.bind(config, Path("root"), ["cat", "dog"])
+    assert configs.class_names(config, ["cat", "dog"]) == ("cat", "dog"), "not COCO's eighty"
+    inner = config.train_dataloader.dataset.dataset
+    assert (inner.data_root, inner.ann_file, inner.data_prefix) == (
+        "root",
+        "annotations/instances_train.json",
+        dict(img="train/"),
+    )
+    assert config.val_dataloader.dataset.data_prefix.img == "val/"
+    assert config.val_evaluator.ann_file == "root/annotations/instances_val.json"

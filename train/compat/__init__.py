@@ -47,10 +47,15 @@ def _quiet() -> None:
     """Silence what the packages say of their own code, which no user can mend."""
     import warnings
 
-    for message in (
-        r"``build_loss`` would be deprecated",  # mmseg calls its own old name
-        r"``build_pixel_sampler`` would be deprecated",  # the same
-        r"Default ``avg_non_ignore`` is False",  # the default of every mmseg config
-        r"The current default scope .* is not",  # a process that serves two packages says so on each change
+    for category, message in (
+        (UserWarning, r"``build_loss`` would be deprecated"),  # mmseg calls its own old name
+        (UserWarning, r"``build_pixel_sampler`` would be deprecated"),  # the same
+        (UserWarning, r"Default ``avg_non_ignore`` is False"),  # the default of every mmseg config
+        (
+            UserWarning,
+            r"The current default scope .* is not",
+        ),  # a process that serves two packages says so on each change
+        (UserWarning, r"torch.meshgrid: in an upcoming release"),  # mmdet's anchors and points
+        (FutureWarning, r"`torch.cuda.amp.autocast"),  # mmdet's CSP backbones, on each epoch
     ):
-        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        warnings.filterwarnings("ignore", message=message, category=category)

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from train.data.detected import Objects
 from train.data.image_files import some
+from train.data.instances import run_lengths
 from train.errors import InputError
 
 PARTS = ("images", "annotations", "categories")
@@ -168,8 +169,4 @@ def _area(entry: Entry, height: int, width: int) -> float:
         return float(entry["bbox"][2] * entry["bbox"][3])
     from pycocotools import mask as coco_mask
 
-    found = entry["segmentation"]
-    if isinstance(found, dict) and isinstance(found["counts"], str):
-        return float(coco_mask.area(found))
-    rles = coco_mask.frPyObjects(found, height, width)
-    return float(coco_mask.area(coco_mask.merge(rles) if isinstance(rles, list) else rles))
+    return float(coco_mask.area(run_lengths(entry["segmentation"], height, width)))

@@ -95,6 +95,16 @@ def encode(mask: NDArray[np.bool_]) -> Rle:
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
+def run_lengths(segmentation: Any, height: int, width: int) -> Rle:
+    """COCO's polygons or run lengths, compressed or not, as one compressed run-length encoding."""
+    from pycocotools import mask as coco_mask
+
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str | bytes):
+        return segmentation
+    made = coco_mask.frPyObjects(segmentation, height, width)
+    return coco_mask.merge(made) if isinstance(made, list) else made
+
+
 def instance(rle: Rle, image: int, category: int, polygons: Sequence[Sequence[float]] = ()) -> dict[str, Any]:
     """An annotation without its `id`: box and area of the mask, and the polygons it was drawn from if there are some."""
     from pycocotools import mask as coco_mask

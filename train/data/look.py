@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.cli import finish, run
-from train.data import label_maps, load, read_split
+from train.data import instances, label_maps, load, read_split
+from train.data.instances import Labelled
 from train.data.label_maps import IGNORE, Class
 from train.data.progress import track
 from train.errors import InputError, UsageError
@@ -43,7 +44,8 @@ def sheet(root: Path, split: str, count: int) -> tuple["Image.Image", int]:
     """Draw up to `count` images of a split, evenly spread over it; returns the sheet and how many there are in all.
 
     Label maps lie over the images in the classes' colours, but for black ones, and white over ignored pixels. The legend gives each
-    class' share of the pixels shown. Images of a classification set bear their class' name.
+    class' share of the pixels shown. Without label maps objects are drawn, boxes and masks, and the legend counts them. Images
+    of a classification set bear their class' name.
 
     Raises:
         InputError: no prepared set, or one without this split.
@@ -55,6 +57,12 @@ def sheet(root: Path, split: str, count: int) -> tuple["Image.Image", int]:
         shown = _spread(pairs, count)
         cells = [_overlaid(image, labels, classes) for image, labels in track(shown, len(shown), "drawing")]
         return _draw(cells, _legend(cells, classes)), len(pairs)
+    if (root / instances.FOLDER).is_dir():
+        classes = instances.read_classes(root)
+        labelled = instances.read_split(root, split)
+        chosen = _spread(labelled, count)
+        cells = [_marked(image, objects, classes) for image, objects in track(chosen, len(chosen), "drawing")]
+        return _draw(cells, _tally([objects for _, objects in chosen], classes)), len(labelled)
     named = [(path, prepared.classes[label]) for path, label in read_split(root, split)]
     cells = [Cell(_open(path), f"{name}  {path.name}", np.zeros(256, int)) for path, name in _spread(named, count)]
     return _draw(cells, []), len(named)
@@ -92,6 +100,35 @@ def _overlaid(path: Path, map_path: Path, classes: Sequence[Class]) -> Cell:
     return Cell(
         Image.fromarray(blended.round().astype(np.uint8)), path.name, np.bincount(labels.ravel(), minlength=256)
     )
+
+
+def _marked(path: Path, labelled: Labelled, classes: Sequence[Class]) -> Cell:
+    """An image with its objects' masks, boxes and names."""
+    from PIL import Image, ImageDraw, ImageFont
+    from pycocotools import mask as coco_mask
+
+    image = _open(path)
+    pixels = np.asarray(image).astype(float)
+    for each in labelled.instances:
+        if each.segmentation is not None:
+            rle = instances.run_lengths(each.segmentation, labelled.height, labelled.width)
+            mask = Image.fromarray(coco_mask.decode(rle)).resize(image.size, Image.Resampling.NEAREST)
+            inside = np.asarray(mask) > 0
+            pixels[inside] = pixels[inside] * (1 - OPACITY) + np.array(classes[each.label].color) * OPACITY
+    image = Image.fromarray(pixels.round().astype(np.uint8))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)
+    scale = image.width / labelled.width
+    for each in labelled.instances:
+        x, y, width, height = (value * scale for value in each.bbox)
+        draw.rectangle((x, y, x + width, y + height), outline=classes[each.label].color, width=2)
+        draw.text((x + 3, y + 1), classes[each.label].name, "white", font, stroke_width=1, stroke_fill="black")
+    return Cell(image, path.name, np.zeros(256, int))
+
+
+def _tally(shown: Sequence[Labelled], classes: Sequence[Class]) -> list[tuple[tuple[int, int, int], str]]:
+    """Colour and number of each class that is shown."""
+    counts = np.bincount([each.label for objects in shown for each in objects.instances], minlength=len(classes))
+    return [(each.color, f"{each.name}  {n}") for each, n in zip(classes, counts, strict=True) if n]
 
 
 def _legend(cells: Sequence[Cell], classes: Sequence[Class]) -> list[tuple[tuple[int, int, int], str]]:

@@ -20,11 +20,13 @@ class Task(Protocol):
         SCOPE: the OpenMMLab package whose models it trains ("mmpretrain").
         METRIC: the validation metric that picks the best checkpoint, as MMEngine logs it.
         PERCENT: what a logged value is multiplied by to give percent.
+        ALSO: other metrics to record with it, where they were measured.
         METRIC_LABEL: how a person calls it.
     """
 
     SCOPE: str
     METRIC: str
+    ALSO: tuple[str, ...]
     PERCENT: float
     METRIC_LABEL: str
 

@@ -10,6 +10,7 @@ from train.tasks import set_class_count
 
 SCOPE = "mmpretrain"
 METRIC = "accuracy/top1"
+ALSO: tuple[str, ...] = ()
 METRIC_LABEL = "top-1"
 PERCENT = 1.0
 

@@ -11,6 +11,7 @@ from train.tasks import Palette, set_class_count
 
 SCOPE = "mmdet"
 METRIC = "coco/bbox_mAP"
+ALSO: tuple[str, ...] = ("coco/bbox_mAP_50", "coco/segm_mAP", "coco/segm_mAP_50")
 METRIC_LABEL = "bbox mAP"
 PERCENT = 100.0  # mmdet logs shares
 

@@ -10,6 +10,7 @@ from train.tasks import Palette, set_class_count
 
 SCOPE = "mmseg"
 METRIC = "mIoU"
+ALSO: tuple[str, ...] = ()
 METRIC_LABEL = "mIoU"
 PERCENT = 1.0
 

@@ -26,7 +26,18 @@ def test_every_module_with_a_source_is_found() -> None:
     folder = Path(train.data.__file__).parent
     expected = {path.stem for path in folder.glob("*.py") if "\nSOURCE = Source(" in path.read_text()}
     assert set(sources()) == expected
-    assert expected >= {"digits", "digits_scenes", "imagefolder", "flowers", "flowers102", "voc", "masks", "labelme"}
+    assert expected >= {
+        "digits",
+        "digits_scenes",
+        "imagefolder",
+        "flowers",
+        "flowers102",
+        "voc",
+        "masks",
+        "labelme",
+        "coco",
+        "via",
+    }
 
 
 def test_a_new_file_is_a_new_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

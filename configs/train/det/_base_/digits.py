@@ -25,11 +25,11 @@ test_dataloader = val_dataloader
 
 max_epochs = 7
 optim_wrapper = dict(
-    optimizer=dict(type="AdamW", lr=4e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=8e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, bypass_duplicate=True),
 )
 param_scheduler = dict(
-    type="OneCycleLR", eta_max=4e-3, pct_start=0.3, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
+    type="OneCycleLR", eta_max=8e-3, pct_start=0.3, total_steps=max_epochs, by_epoch=True, convert_to_iter_based=True
 )
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()

@@ -1,0 +1,31 @@
+"""Training detectors: what is bound, what is learned, what is kept."""
+
+import json
+import math
+
+from mmengine.config import Config
+
+from train import config as configs
+
+
+def test_a_detector_trains_to_a_whole_record(trained_detector) -> None:
+    record = trained_detector.read()
+    assert record.data["task"] == "detection"
+    assert record.data["classes"] == [str(digit) for digit in range(10)]
+    assert 0 <= record.metrics["coco/bbox_mAP"] <= 100
+    config = Config.fromfile(str(trained_detector.config))
+    assert config.model.bbox_head.num_classes == 10
+    assert "model_of" not in config
+    for _, dataset in configs.datasets(config):
+        assert dataset.data_root == ""
+    assert config.val_evaluator.ann_file == "annotations/instances_val.json", "no path of this machine travels"
+
+
+def test_masks_train_too(trained_masks) -> None:
+    record = trained_masks.read()
+    assert 0 <= record.metrics["coco/bbox_mAP"] <= 100
+    logs = [json.loads(line) for path in trained_masks.train.glob("*/vis_data/scalars.json") for line in path.open()]
+    losses = [line["loss_mask"] for line in logs if "loss_mask" in line]
+    assert losses
+    assert all(map(math.isfinite, losses))
+    assert any("coco/segm_mAP" in line for line in logs)
