@@ -159,6 +159,13 @@ def test_a_video_that_cannot_be_read_leaves_no_parts(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == []
 
 
+def test_before_the_first_part_nothing_is_left(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "b.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        video.process(source, target, Invert(PART - 1), key="key")
+    assert list(target.parent.iterdir()) == []
+
+
 def test_where_no_parts_can_be_written_nothing_is_begun(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "b.mp4"
     target.with_name(".b.mp4.parts").write_text("a file")

@@ -93,7 +93,7 @@ class CenterCrop(_Model):
 
 
 class Pad(_Model):
-    """Pad at the right and the bottom up to `width`×`height`, or up to a multiple of `divisor`; never cut.
+    """Pad at the right and the bottom up to `width`×`height`, a multiple of `divisor`, or a `square`; never cut.
 
     Before `normalize` it pads the uint8 image (mmcv's `Pad`), after it the normalised one (the data preprocessor's
     `pad_size_divisor`).
@@ -103,13 +103,14 @@ class Pad(_Model):
     width: Pixels | None = None
     height: Pixels | None = None
     divisor: Pixels | None = None
+    square: bool = False
     value: PerChannel = (0.0,)
 
     @model_validator(mode="after")
     def _size_or_divisor(self) -> "Pad":
-        given = (self.width is not None, self.height is not None, self.divisor is not None)
-        if given not in ((True, True, False), (False, False, True)):
-            raise ValueError("pad needs both width and height, or divisor alone")
+        given = (self.width is not None, self.height is not None, self.divisor is not None, self.square)
+        if given not in ((True, True, False, False), (False, False, True, False), (False, False, False, True)):
+            raise ValueError("pad needs both width and height, divisor alone, or square alone")
         return self
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -81,6 +82,8 @@ class Parts:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._key is None or kind is None or issubclass(kind, ImageError):
             shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):  # that it is not empty, as a rule
+            self._folder.rmdir()
 
     def __contains__(self, index: int) -> bool:
         return self._path(index).exists()

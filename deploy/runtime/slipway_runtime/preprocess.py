@@ -107,7 +107,9 @@ def _center_crop(image: NDArray, step: m.CenterCrop) -> NDArray:
 def _pad(image: NDArray, step: m.Pad) -> NDArray:
     """See `mmcv.transforms.Pad` and, after `normalize`, `mmengine.model.stack_batch`."""
     height, width = image.shape[:2]
-    if step.divisor:
+    if step.square:
+        bottom, right = max(height, width) - height, max(height, width) - width
+    elif step.divisor:
         bottom, right = -height % step.divisor, -width % step.divisor
     else:
         bottom, right = max(0, (step.height or 0) - height), max(0, (step.width or 0) - width)
