@@ -1,7 +1,9 @@
 """The training loop: MMEngine's Runner, made crash-safe, resumable and quiet."""
 
+import contextlib
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,15 @@ class _Runner(Runner):
         if not self._fine_tuned:  # `train` would initialise over what `fine_tune` loaded
             super()._init_model_weights()
 
+    def build_optim_wrapper(self, *args: Any, **kwargs: Any) -> Any:
+        """Build it without a line for each parameter."""
+        before = self._console.level
+        self._console.setLevel(logging.WARNING)
+        try:
+            return super().build_optim_wrapper(*args, **kwargs)
+        finally:
+            self._console.setLevel(before)
+
     def train(self) -> Any:
         self._console.setLevel(logging.INFO)
         return super().train()
@@ -60,7 +71,9 @@ def run(planned: Plan, request: Request) -> Trained:
         InputError: a checkpoint to fine-tune that is refused or of another model.
     """
     runner = build(planned, request)
-    runner.train()
+    # pycocotools prints its steps and a table of what the log says anyway. The log keeps the stream it was built with.
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        runner.train()
     task = tasks.named(planned.data["task"])
     hub = runner.message_hub
     history = _validated(hub)

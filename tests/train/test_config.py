@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from train import config as configs
+from train.data.instances import write_instances
 from train.errors import InputError, UsageError
 from train.runner import build_model
 
@@ -158,6 +159,20 @@ def test_a_detector_may_have_one_class_but_not_none() -> None:
     assert config.test_dataloader.dataset.test_mode, "images without objects count"
     with pytest.raises(InputError, match="no class in the data"):
         configs.bind(configs.read(path), Path("root"), [])
+
+
+def test_boxes_alone_train_no_masks(tmp_path: Path) -> None:
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+    images = [{"id": 1, "file_name": "1.png", "height": 9, "width": 9}]
+    masks, boxes = (configs.CONFIGS / "det" / f"{name}.py" for name in ("mask-rcnn-r50_balloon", "yolox-nano_coco"))
+    write_instances(tmp_path, "train", "test", ["cat"], images, [{**box, "segmentation": [[0, 0, 4, 0, 4, 4]]}])
+    configs.bind(configs.read(masks), tmp_path, ["cat"])
+    write_instances(tmp_path, "train", "test", ["cat"], images, [box])
+    with pytest.raises(
+        InputError, match=r"1 of 1 objects in annotations/instances_train\.json are boxes without a mask"
+    ):
+        configs.bind(configs.read(masks), tmp_path, ["cat"])
+    configs.bind(configs.read(boxes), tmp_path, ["cat"])
 
 
 def test_a_config_of_mmdets_own_reads_the_prepared_set(tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 import json
 import math
+from pathlib import Path
 
+import pytest
 from mmengine.config import Config
 
 from train import config as configs
+from train import runner
+
+TINY = Path(__file__).parents[1] / "configs" / "det" / "tiny_scenes.py"
 
 
 def test_a_detector_trains_to_a_whole_record(trained_detector) -> None:
@@ -29,3 +34,18 @@ def test_masks_train_too(trained_masks) -> None:
     assert losses
     assert all(map(math.isfinite, losses))
     assert any("coco/segm_mAP" in line for line in logs)
+    best = max((line for line in logs if "coco/bbox_mAP" in line), key=lambda line: line["coco/bbox_mAP"])
+    for key, value in record.metrics.items():
+        assert value == pytest.approx(100 * best[key])
+    assert set(record.metrics) == {"coco/bbox_mAP", "coco/bbox_mAP_50", "coco/segm_mAP", "coco/segm_mAP_50"}
+
+
+def test_a_detector_that_finds_nothing_is_told_and_kept(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("model.test_cfg.score_thr=2", "train_cfg.max_epochs=1", "param_scheduler.total_steps=1")
+    request = runner.Request(str(TINY), work=work / "nothing", device="cpu", options=options)
+    experiment, record, _ = runner.train(request)
+    assert record.metrics == {"coco/bbox_mAP": 0.0}
+    assert experiment.checkpoint.is_file()
+    told = capsys.readouterr()
+    assert "validation found nothing" in told.err
+    assert "Average Precision" not in told.out + told.err

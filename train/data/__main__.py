@@ -15,6 +15,7 @@ examples:
   python -m train.data digits
   python -m train.data imagefolder --from ~/photos --out work/data/photos
   python -m train.data labelme --from ~/labelled --out work/data/labelled
+  python -m train.data via --from ~/balloon --out work/data/balloon
   python -m train.data flowers --from ~/flower_photos    (no download)
 
 written to --out:

@@ -175,6 +175,6 @@ SOURCE = Source(
     summary="your folder of VGG Image Annotator's JSON files: polygons, rectangles, circles, ellipses → COCO instances",
     version=1,
     write=write,
-    next_command="make train-det EXP=det/mask-rcnn-r50_balloon DATA={out}",
+    next_command="make train-det EXP=det/rtmdet-tiny_coco DATA={out}",
     takes_origin=True,
 )

@@ -31,7 +31,7 @@ def bind(config: Any, classes: Sequence[str]) -> None:
     """Every head counts classes; data sets and metrics read the prepared set's files, whatever COCO calls its own.
 
     Raises:
-        InputError: no class.
+        InputError: no class, or objects without masks for a model that learns them.
     """
     if not classes:
         raise InputError("no class in the data; a detector needs at least one: label some objects")
@@ -44,3 +44,17 @@ def bind(config: Any, classes: Sequence[str]) -> None:
             dataset.test_mode = True  # keeps the images without objects, in which a find is a mistake
         for evaluator in configs.evaluators(config, split):
             evaluator.ann_file = str(Path(dataset.data_root, dataset.ann_file))
+        if any(step.get("with_mask") for step in dataset.get("pipeline", ())):
+            _check_masks(Path(dataset.data_root), side)
+
+
+def _check_masks(root: Path, split: str) -> None:
+    if not (root / instances.file_of(split)).is_file():
+        return  # a set without training images, or none yet
+    objects = [each for _, labelled in instances.read_split(root, split) for each in labelled.instances]
+    bare = sum(each.segmentation is None for each in objects)
+    if bare:
+        raise InputError(
+            f"{bare} of {len(objects)} objects in {instances.file_of(split)} are boxes without a mask, which this model "
+            "learns: add polygons or run lengths, or choose a model of boxes"
+        )

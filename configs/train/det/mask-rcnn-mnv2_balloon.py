@@ -3,9 +3,10 @@
 _base_ = ["./_base_/mask-rcnn_small.py", "./_base_/masks.py"]
 
 source = "via"
+custom_imports = dict(imports=["mmpretrain.models"], allow_failed_imports=False)
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict(_delete_=True, type="MobileNetV2", out_indices=(1, 2, 4, 6), norm_eval=True),
+    backbone=dict(_delete_=True, type="mmpretrain.MobileNetV2", out_indices=(1, 2, 4, 6), norm_eval=True),
     neck=dict(in_channels=[24, 32, 96, 320]),
 )
 size = (512, 512)

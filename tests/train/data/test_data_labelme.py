@@ -349,3 +349,23 @@ def test_real_balloons(real_data: Path, tmp_path: Path) -> None:
         stem = Path(image["file_name"]).stem
         assert np.array_equal(label_maps.load(made.root / "labels" / "val" / f"{stem}.png"), union)
     assert compared == 50
+
+
+def test_areas_are_pycocotools_and_images_without_objects_are_kept(
+    labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    from pycocotools import mask as coco_mask
+
+    polygons = [[[2.5, 3.2], [17.1, 4.4], [9.3, 15.8]], [[4, 4], [20, 4], [20, 18], [12, 9], [4, 18]]]
+    for split in ("train", "val"):
+        labelled(f"{split}/empty")
+        origin = labelled(f"{split}/full", shape("dog", polygons[0]), shape("cat", polygons[1]))
+    made = prepare("labelme", tmp_path / "out", origin=origin)
+    for split in ("train", "val"):
+        found = coco(made, split)
+        assert {each["id"]: each["name"] for each in found.cats.values()} == {1: "cat", 2: "dog"}
+        assert sorted(each["file_name"] for each in found.imgs.values()) == ["empty.jpg", "full.jpg"]
+        for each in found.anns.values():
+            rles = coco_mask.frPyObjects(each["segmentation"], 20, 24)
+            assert each["area"] == coco_mask.area(coco_mask.merge(rles)) > 0
+            assert each["segmentation"] == [[value for point in polygons[2 - each["category_id"]] for value in point]]
