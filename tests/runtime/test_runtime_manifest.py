@@ -59,6 +59,8 @@ def test_a_written_manifest_reads_back_equal(bundle: Path) -> None:
         ),
         ("preprocess/1", {"op": "pad", "width": 3}, "both width and height"),
         ("preprocess/1", {"op": "pad", "width": 3, "height": 3, "divisor": 3}, "both width and height"),
+        ("preprocess/1", {"op": "pad", "square": True, "divisor": 3}, "or square alone"),
+        ("preprocess/1", {"op": "pad"}, "or square alone"),
         ("preprocess", [], "preprocess"),
         ("classes", ["one"], "a classifier of 1 classes"),
         ("inputs/0/shape", ["batch", 3], "N×C×H×W"),

@@ -81,6 +81,7 @@ def test_pad_before_normalising(size: tuple[int, int]) -> None:
         (m.Pad(width=64, height=600, value=(114.0,)), Pad(size=(64, 600), pad_val=114)),
         (m.Pad(width=64, height=600, value=(1.0, 2.0, 3.0)), Pad(size=(64, 600), pad_val={"img": (1, 2, 3)})),
         (m.Pad(divisor=32, value=(7.0,)), Pad(size_divisor=32, pad_val=7)),
+        (m.Pad(square=True, value=(114.0,)), Pad(pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0)))),
     ):
         assert_same(prepare(image, [m.Decode(), step]), reference(image, [transform]))
 
