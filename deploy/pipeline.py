@@ -72,10 +72,14 @@ def _pad(transform: Transform) -> Step:
     value = transform.get("pad_val", 0)
     value = value.get("img", 0) if isinstance(value, Mapping) else value
     size = transform.get("size")
+    square = transform.get("pad_to_square", False)
+    if square and (size or transform.get("size_divisor")):
+        raise UsageError("the test pipeline's Pad has pad_to_square with another size; the runtimes repeat either")
     return Pad(
         width=size[0] if size else None,
         height=size[1] if size else None,
         divisor=transform.get("size_divisor"),
+        square=square,
         value=tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),),
     )
 
