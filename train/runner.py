@@ -1,5 +1,6 @@
 """Training: one call around MMEngine's Runner, from a config to a whole, recorded checkpoint."""
 
+import copy
 import os
 import time
 from pathlib import Path
@@ -72,7 +73,8 @@ def build_model(config: Config) -> Any:
     from mmengine.registry import MODELS
 
     try:
-        return MODELS.build(config.model).eval()
+        # A copy: some of mmdet's detectors write into the config that they are built from.
+        return MODELS.build(copy.deepcopy(config.model)).eval()
     except (TypeError, KeyError, ValueError, AssertionError) as error:
         raise UsageError(f"the config's model cannot be built: {error}") from None
 
