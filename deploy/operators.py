@@ -98,3 +98,19 @@ class RoiAlign(torch.autograd.Function):
             mode_s="avg",
             coordinate_transformation_mode_s="half_pixel" if aligned else "output_half_pixel",
         )
+
+
+class GridSample(torch.autograd.Function):
+    """ONNX `GridSample` (opset 16). https://onnx.ai/onnx/operators/onnx__GridSample.html"""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, grid: Tensor, mode: str, padding: str, align_corners: bool) -> Tensor:
+        """Samples of maps, N×C×h×w, at places N×H×W×2 → N×C×H×W; torch's own names for the options."""
+        modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
+        # Not `F.grid_sample`, which is rewritten to this.
+        return torch.grid_sampler(maps, grid, modes.index(mode), paddings.index(padding), align_corners)
+
+    @staticmethod
+    def symbolic(g: Any, maps: Any, grid: Any, mode: str, padding: str, align_corners: bool) -> Any:
+        """The node."""
+        return g.op("GridSample", maps, grid, mode_s=mode, padding_mode_s=padding, align_corners_i=int(align_corners))
