@@ -8,7 +8,8 @@ A file here has:
 - functions registered with MMDeploy's `FUNCTION_REWRITER`, each of which calls `ran(__name__)`;
 - `REPLACES`: the originals, as a tuple (MMDeploy swaps what it finds in lists and dictionaries): functions and methods
   written in Python;
-- `AT_LEAST = True` where the original is passed over when there is nothing for it to do, as a graph cannot.
+- `AT_LEAST = True` where the original is passed over when there is nothing for it to do, as a graph cannot;
+- `OPSET` where an operator of the rewrite came with that opset, later than the config's.
 """
 
 import importlib
@@ -58,6 +59,12 @@ def needed(modules: Sequence[ModuleType], run: Callable[[], object]) -> dict[str
     with _Calls() as calls:
         run()
     return {_stem(module.__name__): sum(map(calls.of, module.REPLACES)) for module in modules}
+
+
+def opset(modules: Sequence[ModuleType], wanted: Mapping[str, int], least: int) -> int:
+    """The lowest opset, from `least` on, that has the operators of every rewrite the model needs (see `needed`)."""
+    used = [module for module in modules if wanted[_stem(module.__name__)]]
+    return max([least, *(getattr(module, "OPSET", least) for module in used)])
 
 
 def assert_ran(modules: Sequence[ModuleType], wanted: Mapping[str, int]) -> None:
