@@ -88,6 +88,8 @@ def _scenes(folder: Path, rng: np.random.Generator, count: int = 16, sizes: Sequ
             about = {"id": len(annotations) + 1, "image_id": images[-1]["id"]}
             annotations.append({**_annotation(rng, height, width, sizes), **about})
     categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
+    # In no order, as in COCO's own files: pycocotools goes by the ids.
+    rng.shuffle(images)
     (folder / ANNOTATIONS).parent.mkdir(exist_ok=True)
     (folder / ANNOTATIONS).write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": categories})
@@ -167,7 +169,7 @@ def _theirs(
     metric = coco_metric.CocoMetric(ann_file=str(folder / ANNOTATIONS), metric=list(kinds))
     metric.dataset_meta = {"classes": tuple(CATEGORIES.values())}
     images = json.loads((folder / ANNOTATIONS).read_text())["images"]
-    for image, each in zip(images, found, strict=True):
+    for image, each in zip(sorted(images, key=lambda image: image["id"]), found, strict=True):
         tensors = {"bboxes": each.boxes, "scores": each.scores, "labels": each.labels, "masks": each.masks}
         if "segm" not in kinds:
             del tensors["masks"]

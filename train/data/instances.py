@@ -68,7 +68,9 @@ def read_classes(root: Path) -> tuple[Class, ...]:
 
 
 def read_split(root: Path, split: str) -> list[tuple[Path, Labelled]]:
-    """Each image of a split, also those without objects, in the file's order: absolute path and what is true of it.
+    """Each image of a split, also those without objects, by its id: absolute path and what is true of it.
+
+    pycocotools evaluates in that order, whatever the file's: among equal scores, the first image's detection comes first.
 
     Raises:
         InputError: the set has no such split, or no instances.
@@ -82,7 +84,7 @@ def read_split(root: Path, split: str) -> list[tuple[Path, Labelled]]:
         folder = (root / split).absolute()
         return [
             (folder / image["file_name"], Labelled(image["height"], image["width"], tuple(members[image["id"]])))
-            for image in content["images"]
+            for image in sorted(content["images"], key=lambda image: image["id"])
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{root / file_of(split)}: no COCO instances ({error!r}); prepare the set again")
