@@ -197,10 +197,13 @@ def _masks_apart(found: Detections, wanted: Detections, pairs: Pairs) -> NDArray
 
 
 def _cut_off(found: Detections, wanted: Detections, pairs: Pairs, rows: int) -> int:
-    """How many of a full list are at the score where it is cut off, where either of two may be the last one."""
+    """How many of two full lists are at the score where the other one is cut off, where either of two may be the last.
+
+    What is better than the other list's last one would be in it, and is not excused by what it pushed out.
+    """
     if len(found) < rows or len(wanted) < rows or not rows:
         return 0
-    last = max(found.scores.min(), wanted.scores.min()) + SCORE
-    sides = ((found, pairs.found), (wanted, pairs.wanted))
-    left = [np.delete(detections.scores, matched) for detections, matched in sides]
-    return max(int((scores <= last).sum()) for scores in left)
+    sides = ((found, pairs.found, wanted), (wanted, pairs.wanted, found))
+    return min(
+        int((np.delete(own.scores, matched) <= other.scores.min() + SCORE).sum()) for own, matched, other in sides
+    )
