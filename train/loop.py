@@ -41,9 +41,9 @@ class _Runner(Runner):
             super()._init_model_weights()
 
     def build_optim_wrapper(self, *args: Any, **kwargs: Any) -> Any:
-        """Build it without a line for each parameter."""
+        """Build it without a line for each parameter, and a warning for each that a head shares on purpose."""
         before = self._console.level
-        self._console.setLevel(logging.WARNING)
+        self._console.setLevel(logging.ERROR)
         try:
             return super().build_optim_wrapper(*args, **kwargs)
         finally:
