@@ -78,13 +78,16 @@ def export(experiment: Experiment, *, shape: str = "dynamic", force: bool = Fals
 
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
-    postprocess = tasks.find(config).postprocess(config, deploy_config, record.data["classes"])
+    task, fixed = tasks.find(config), 2 not in (deploy_config.onnx_config.get("dynamic_axes") or {}).get("input", {})
+    if fixed:
+        task.one_size(config)
+    postprocess = task.postprocess(config, deploy_config, record.data["classes"])
     reference = Reference(config, experiment.checkpoint, postprocess)
     with TemporaryDirectory() as scratch, atomic_folder(experiment.bundle) as folder:
         images = parity.validation_images(record, Path(scratch))
         say("exporting: MMDeploy rewrites and traces")
         sample = reference.graph_input(images[0])
-        if 2 not in (deploy_config.onnx_config.get("dynamic_axes") or {}).get("input", {}):
+        if fixed:
             _require_one_size(reference, images)
         model = trace(deploy_config, reference, sample)
         graph.check(model)
@@ -111,7 +114,7 @@ def verify(experiment: Experiment) -> "Parity":
     """
     import onnx
 
-    from deploy import graph, parity
+    from deploy import graph, parity, tasks
     from deploy.reference import Reference
 
     record = experiment.read()
@@ -123,6 +126,8 @@ def verify(experiment: Experiment) -> "Parity":
         )
     config = configs.read(experiment.config)
     configs.activate(config, experiment.config)
+    if isinstance(described.inputs[0].shape[2], int):
+        tasks.find(config).one_size(config)
     graph.check(onnx.load(experiment.bundle / bundle.GRAPH))
     reference = Reference(config, experiment.checkpoint, described.postprocess)
     with TemporaryDirectory() as scratch:

@@ -31,6 +31,9 @@ class Task(Protocol):
     def check(self, config: Config) -> None:
         """Raise UsageError for a model whose outputs this task could not represent exactly."""
 
+    def one_size(self, config: Config) -> None:
+        """Change a config so that its test pipeline gives images of one size, where only padding is missing for that."""
+
     def postprocess(self, config: Config, deploy_config: Config, classes: Sequence[str]) -> Postprocess:
         """What the runtimes do with the outputs."""
 

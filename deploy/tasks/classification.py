@@ -25,6 +25,10 @@ def check(config: Config) -> None:
         raise UsageError(f"head '{head.get('type')}': only single-label heads can be exported as a classifier")
 
 
+def one_size(config: Config) -> None:
+    """The test pipeline decides."""
+
+
 def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -> ClassificationOutput:
     """Top five, or all where there are fewer classes."""
     return ClassificationOutput(topk=min(5, len(classes)))

@@ -62,6 +62,26 @@ def _suppressions(node: Any) -> list[Mapping[str, Any]]:
     return found
 
 
+def one_size(config: Config) -> None:
+    """Pad what a `Resize` with `keep_ratio` gives to the smallest square that holds all of it; nothing is distorted."""
+    from train import config as configs
+
+    longest = 0
+    for step in configs.test_pipeline(config):
+        if step["type"] == "Resize" and step.get("keep_ratio"):
+            longest = step["scale"] if isinstance(step["scale"], int) else max(step["scale"])
+        elif step["type"] == "Pad":
+            longest = _multiple(max(longest, *(step.get("size") or (0,))), step.get("size_divisor") or 1)
+    if longest:
+        preprocessor = config.model.data_preprocessor
+        # A multiple of what no image exceeds is that size for all of them.
+        preprocessor.pad_size_divisor = _multiple(longest, preprocessor.get("pad_size_divisor", 1))
+
+
+def _multiple(size: int, divisor: int) -> int:
+    return -(-size // divisor) * divisor
+
+
 def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -> DetectionOutput:
     """Whether boxes end at the image's edge, and how masks are made."""
     model = config.model

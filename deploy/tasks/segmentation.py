@@ -34,6 +34,10 @@ def check(config: Config) -> None:
         raise UsageError(f"test_cfg.mode '{mode}': expected whole or slide")
 
 
+def one_size(config: Config) -> None:
+    """The test pipeline decides."""
+
+
 def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -> SegmentationOutput:
     """How mmseg makes labels of logits (mmseg/models/segmentors/base.py, encoder_decoder.py).
 

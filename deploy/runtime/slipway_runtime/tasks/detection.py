@@ -135,7 +135,7 @@ def predict(manifest: Manifest, batch: Sequence[Prepared], run: tasks.Run) -> li
         found = outputs["labels"][index] >= 0
         dets, labels = outputs["dets"][index][found], outputs["labels"][index][found]
         boxes = _in_image(dets[:, :4], prepared, output.clip)
-        masks = _masks(outputs["masks"][index][found], boxes, prepared, output) if output.masks else None
+        masks = _masks(outputs["masks"][index][found], dets[:, :4], prepared, output) if output.masks else None
         shared = (prepared.original, manifest.classes, manifest.palette, output.score_threshold)
         results.append(Result(boxes, dets[:, 4], labels, masks, *shared))
     return results
@@ -156,5 +156,6 @@ def _masks(
     """What the graph gives for N detections, N×h×w, as masks of the image."""
     assert output.masks
     if output.masks.over == "box":
-        return BoxMasks(values, boxes, prepared.original, output.masks.threshold)
+        # The boxes that the graph drew them over, uncut.
+        return BoxMasks(values, _in_image(boxes, prepared, clip=False), prepared.original, output.masks.threshold)
     return ImageMasks(values, prepared, output.masks.threshold)
