@@ -17,6 +17,7 @@ import cv2
 from pydantic import BaseModel, PositiveInt
 
 from benchmarks import backends, exported, metrics, timing
+from benchmarks.baselines.eager import PyTorchSession
 from benchmarks.inputs import Inputs, Size, choose
 from benchmarks.matrix import Boundary
 from benchmarks.timing import Call, TimerSettings, Timing
@@ -104,6 +105,7 @@ def measure(spec: Spec) -> Outcome:
         metric = metrics.for_task(subject.manifest)
         _count(metric, model, samples, size)
         outcome.images, outcome.accuracy = metric.images, metric.compute()
+        outcome.accuracy |= _native(metric, model, samples)
     return outcome
 
 
@@ -142,6 +144,23 @@ def _count(metric: metrics.Metric, model: Model, samples: Sequence[Sample], batc
         if monotonic() - told > PROGRESS_SECONDS:
             told = monotonic()
             cli.say(f"{PROGRESS}accuracy: {metric.images}/{len(samples)} images")
+
+
+def _native(metric: metrics.Metric, model: Model, samples: Sequence[Sample]) -> dict[str, float]:
+    """The headline by the model's own package, of PyTorch where images are padded: what the graph's input policy costs."""
+    if not isinstance(model.session, PyTorchSession):
+        return {}
+    prepared = (model.preprocess(path) for path, _ in samples)
+    if all(each.content == each.array.shape[1:] for each in prepared):
+        return {}
+    results = model.session.native([path for path, _ in samples])
+    if results is None:
+        return {}
+    metric.reset()
+    for result, (_, target) in zip(results, samples, strict=True):
+        metric.update([result], [target])
+    name, value = next(iter(metric.compute().items()))
+    return {f"{name.removesuffix('_percent')}_native_percent": value}
 
 
 def peak_rss_mib() -> float:

@@ -56,7 +56,8 @@ def suppress(
     shifted = boxes
     if not nms.get("class_agnostic", False):
         valid = (scores > NONE)[..., None]
-        farthest = torch.where(valid, boxes, torch.zeros_like(boxes)).amax((1, 2))
+        # Below every coordinate that counts, which may all be negative.
+        farthest = torch.where(valid, boxes, boxes.amin((1, 2), keepdim=True)).amax((1, 2))
         shifted = boxes + (groups.to(boxes) * (farthest + 1)[:, None])[..., None]
     limit = ALL if count is None else count
     found = NonMaxSuppression.apply(shifted, scores[:, None], limit, nms["iou_threshold"], 0.0)

@@ -1,9 +1,9 @@
 """PyTorch eager: the unpatched model, as the same function the graph computes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -41,6 +41,13 @@ class PyTorchSession(Session):
 
         outputs = self.reference(torch.from_numpy(feeds[self._image]).to(self.device))
         return {spec.name: outputs[spec.name].cpu().numpy() for spec in self.outputs}
+
+    def native(self, paths: Sequence[Path]) -> Iterator[Any] | None:
+        """Predictions of the model's own package, which may know more than the graph does; None where that is nothing."""
+        task = self.reference.task
+        if not hasattr(task, "native"):
+            return None
+        return (task.native(sample) for _, sample in self.reference.samples(paths, native=True))
 
     def _bind(self, feeds: Feeds) -> Callable[[], None]:
         import torch

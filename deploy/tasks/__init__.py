@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """A task's module: these names, at module level.
+    """A task's module: these names, at module level; and `native`, where `policy` does anything: a data sample's own
+    predictions as the task's metric takes them.
 
     Attributes:
         CODEBASE: MMDeploy's name of the package and the task, its `codebase_config`.

@@ -5,6 +5,7 @@ the same knowledge (`policy`), and boxes are cut to the image's content afterwar
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -166,16 +167,27 @@ def sample(image: Any, postprocess: DetectionOutput) -> Any:
 def agreement(result: Any, sample: Any) -> tuple[int, int]:
     """Detections that have a counterpart, masks of IoU ≥ 0.98 included; of an image without any, one agreement."""
     height, width = sample.ori_shape
-    instances = sample.pred_instances.cpu().numpy()
-    wanted = Detections(_inside(instances.bboxes, height, width), instances.scores, instances.labels)
+    wanted = native(sample)
     found = Detections(_inside(result.boxes, height, width), result.scores, result.labels)
-    pairs = matching.pair(found, wanted)
+    pairs = matching.pair(found, replace(wanted, boxes=_inside(wanted.boxes, height, width)))
     equal = len(pairs.found)
-    if "masks" in instances and equal:
+    if wanted.masks is not None and equal:
         ours = np.stack([result.masks[index] for index in pairs.found])
-        equal = int((matching.mask_ious(ours, instances.masks[pairs.wanted]) >= matching.MASK_IOU).sum())
+        equal = int((matching.mask_ious(ours, wanted.masks[pairs.wanted]) >= matching.MASK_IOU).sum())
     total = max(len(found), len(wanted))
     return (equal, total) if total else (1, 1)
+
+
+def native(sample: Any) -> Detections:
+    """A data sample's own predictions: boxes in pixels of the image, masks of its size."""
+    found = sample.pred_instances.cpu().numpy()
+    masks = None
+    if "masks" in found:
+        height, width = sample.ori_shape
+        masks = np.zeros((len(found.scores), height, width), bool)
+        # RTMDet-Ins takes one axis' scale for the other: its masks may end a row or a column early.
+        masks[:, : found.masks.shape[1], : found.masks.shape[2]] = found.masks
+    return Detections(found.bboxes, found.scores, found.labels, masks)
 
 
 def _samples(images: Tensor) -> list[Any]:
