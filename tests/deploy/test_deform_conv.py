@@ -4,19 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 from detectors import seeded
 from mmcv.ops import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2d, ModulatedDeformConv2dPack, deform_conv2d
-from mmdeploy.core import RewriterContext
 from models_table import images
-from test_rewrites import DEPLOY
 from torch import Tensor, nn
+from traced import apart, one_graph, run
 
-from deploy import compat, export, graph, rewrites, trace
+from deploy import export, graph, rewrites, trace
 from deploy.matching import Matched
 from deploy.rewrites import deform_conv
 from train import config as configs
@@ -103,27 +101,12 @@ def layers() -> Layers:
 @pytest.fixture(scope="module")
 def session(layers: Layers, tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
     """One graph of all layers for every size, of standard operators."""
-    compat.apply()
+    x = inputs(SIZES[0])
+    axes = {name: {0: "n", 2: f"h {name}", 3: f"w {name}"} for name in ("x", *layers.names)}
     path = tmp_path_factory.mktemp("deformed") / "layers.onnx"
-    modules, x = rewrites.register(), inputs(SIZES[0])
-    needed = rewrites.needed(modules, lambda: layers(x))
-    assert needed["deform_conv"] == len(layers.names) == 20
-    rewrites.reset()
-    with compat.torchscript_exporter(), torch.no_grad(), RewriterContext(DEPLOY, backend="onnxruntime", opset=OPSET):
-        torch.onnx.export(
-            layers,
-            (x,),
-            str(path),
-            input_names=["x"],
-            output_names=list(layers.names),
-            opset_version=OPSET,
-            dynamic_axes={name: {0: "n", 2: f"h {name}", 3: f"w {name}"} for name in ("x", *layers.names)},
-        )
-    rewrites.assert_ran(modules, needed)
-    traced = onnx.load(path)
-    assert [node.op_type for node in traced.graph.node].count("DeformConv") == len(layers.names)
-    graph.check(traced)
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    loaded = one_graph(layers, {"x": x}, layers.names, axes, path, opset=OPSET)
+    assert [node.op_type for node in onnx.load(path).graph.node].count("DeformConv") == len(layers.names) == 20
+    return loaded
 
 
 def inputs(size: tuple[int, int, int]) -> Tensor:
@@ -133,15 +116,13 @@ def inputs(size: tuple[int, int, int]) -> Tensor:
 
 
 def worst(layers: Layers, session: onnxruntime.InferenceSession) -> dict[str, float]:
-    """Each layer's largest difference over all sizes, as a part of its largest value; infinite where shapes differ."""
+    """Each layer's largest difference over all sizes."""
     errors = dict.fromkeys(layers.names, 0.0)
     for x in map(inputs, SIZES):
+        found = run(session, x)
         with torch.no_grad():
-            every = layers(x)
-        for name, wanted, found in zip(layers.names, every, session.run(None, {"x": x.numpy()}), strict=True):
-            same = found.shape == tuple(wanted.shape)
-            error = np.abs(found - wanted.numpy()).max() / float(wanted.abs().max()) if same else np.inf
-            errors[name] = max(errors[name], float(error))
+            for name, wanted in zip(layers.names, layers(x), strict=True):
+                errors[name] = max(errors[name], apart(found[name], wanted))
     return errors
 
 
