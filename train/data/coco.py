@@ -76,7 +76,7 @@ def _files(origin: Path) -> dict[str | None, Path]:
     inside = {path: folder.name for folder in folders(origin) for path in sorted(folder.glob("*.json"))}
     files: dict[str | None, Path] = {}
     for split in SPLITS:
-        own = [path for path in listed if split in path.stem.lower()]
+        own = [path for path in listed if [each for each in SPLITS if each in path.stem.lower()] == [split]]
         own = own or [path for path, name in inside.items() if name.startswith(split)]
         own = [path for path in own if path.stem.startswith("instances")] or [path for path in own if _is_coco(path)]
         if len(own) > 1:

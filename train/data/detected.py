@@ -9,6 +9,7 @@ from typing import Any
 from train.data import SPLITS, Request, Written
 from train.data.image_files import (
     ImageFile,
+    Inspection,
     check_class_names,
     check_images,
     find_copies,
@@ -23,14 +24,17 @@ from train.data.instances import write_coco
 from train.data.segmented import UPRIGHT, is_turned
 from train.errors import InputError
 
+#: What may look wrong with an image's objects.
+KINDS = ("outside", "flat")
+
 
 @dataclass(frozen=True)
 class Objects:
-    """The annotations of an image, without `image_id` where they have no number of their own, and what looks wrong.
+    """What is in an image, and what looks wrong with it.
 
     Attributes:
-        annotations: as COCO has them.
-        findings: kind → what is meant, as "annotation 7".
+        annotations: as COCO has them; writing sets their `image_id`.
+        findings: kind (of `KINDS`) → what is meant, as "annotation 7".
     """
 
     annotations: list[dict[str, Any]]
@@ -101,51 +105,59 @@ def write_detected(folder: Path, found: Found, request: Request) -> Written:
         images = [replace(image, split=SPLITS[val]) for image, val in zip(images, in_val, strict=True)]
     _check_sizes([(image, seen[image.path].size) for image in images])
 
-    findings: dict[str, list[str]] = {}
-    checksums: dict[str, str] = {}
-    counts: dict[str, Counter[int]] = {}
-    for split in SPLITS:
-        mine = [image for image in images if image.split == split]
-        entries, annotations = [], []
-        taken: set[str] = set()
-        for i, image in enumerate(mine, start=1):
-            target = unique(f"{split}/{safe(image.path.name)}", taken)
-            place(image.path, folder / target, temporary=False)
-            checksums[target] = digests[image.path]
-            height, width = seen[image.path].size
-            number = i if image.number is None else image.number
-            entries.append({"id": number, "file_name": target.split("/")[1], "height": height, "width": width})
-            objects = image.objects(height, width)
-            annotations += [{**each, "image_id": number} for each in objects.annotations]
-            for kind, lines in objects.findings.items():
-                findings.setdefault(kind, []).extend(f"{image.labels} ({image.name}, {line})" for line in lines)
-        counts[split] = Counter(each["category_id"] for each in annotations)
-        if mine:
-            write_coco(folder, split, found.what, found.categories, entries, annotations)
+    sides = {
+        split: _write_split(folder, split, found, [i for i in images if i.split == split], seen) for split in SPLITS
+    }
+    counts = {split: {name: n for name in names if (n := side.objects[name])} for split, side in sides.items()}
     _check_splits(images, counts, found.splits)
     findings = {
         "unreadable": bad,
         "leaks": leaks(find_copies(images, digests)),
-        "unseen": [n for each, n in zip(found.categories, names, strict=True) if not counts["train"][each["id"]]]
-        if counts["train"]
-        else [],
-        **findings,
+        "unseen": [name for name in names if counts["train"] and name not in counts["train"]],
+        **{kind: [line for side in sides.values() for line in side.findings.get(kind, ())] for kind in KINDS},
         **found.findings,
     }
     return Written(
         classes=tuple(names),
         images={split: sum(image.split == split for image in images) for split in SPLITS},
-        labels={
-            split: {
-                n: counts[split][c["id"]]
-                for c, n in zip(found.categories, names, strict=True)
-                if counts[split][c["id"]]
-            }
-            for split in SPLITS
-        },
+        labels=counts,
         findings={kind: lines for kind, lines in findings.items() if lines},
-        checksums=checksums,
+        checksums={target: digest for side in sides.values() for target, digest in side.checksums.items()},
     )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What was written of a split: class → number of objects, and as in `Written`."""
+
+    objects: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, list[str]] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+
+
+def _write_split(
+    folder: Path, split: str, found: Found, images: Sequence[Detected], seen: dict[Path, Inspection]
+) -> _Side:
+    """Link a split's images into place and write its annotation file, if it has images."""
+    side = _Side()
+    names = {each["id"]: str(each["name"]) for each in found.categories}
+    entries, annotations = [], []
+    taken: set[str] = set()
+    for i, image in enumerate(images, start=1):
+        target = unique(f"{split}/{safe(image.path.name)}", taken)
+        place(image.path, folder / target, temporary=False)
+        side.checksums[target] = seen[image.path].digest
+        height, width = seen[image.path].size
+        number = i if image.number is None else image.number
+        entries.append({"id": number, "file_name": target.split("/")[1], "height": height, "width": width})
+        objects = image.objects(height, width)
+        annotations += [{**each, "image_id": number} for each in objects.annotations]
+        for kind, lines in objects.findings.items():
+            side.findings.setdefault(kind, []).extend(f"{image.labels} ({image.name}, {line})" for line in lines)
+    side.objects.update(names[each["category_id"]] for each in annotations)
+    if images:
+        write_coco(folder, split, found.what, found.categories, entries, annotations)
+    return side
 
 
 def _check_sizes(images: Sequence[tuple[Detected, tuple[int, int]]]) -> None:
@@ -162,7 +174,7 @@ def _check_sizes(images: Sequence[tuple[Detected, tuple[int, int]]]) -> None:
         )
 
 
-def _check_splits(images: Sequence[Detected], counts: dict[str, "Counter[int]"], splits: Sequence[str]) -> None:
+def _check_splits(images: Sequence[Detected], counts: dict[str, dict[str, int]], splits: Sequence[str]) -> None:
     if empty := [split for split in splits if not any(image.split == split for image in images)]:
         raise InputError(f"no image in {' and '.join(empty)}; every split needs one: add labelled images")
     if bare := [split for split in splits if not counts[split]]:

@@ -7,7 +7,8 @@ Shapes of one label and one `group_id` are one instance. `__ignore__` becomes 25
 
     OUT/annotations/instances_{train,val}.json      COCO instances; a class has the same number as in the label maps
 
-An image lies where its file says, beside it, or in it (`imageData`).
+An image lies where its file says, beside it, or in it (`imageData`). `seg/pspnet-r18_labelme` trains on the label maps,
+`det/deformable-detr-r50_labelme` on the instances.
 """
 
 import base64

@@ -120,7 +120,7 @@ def test_other_layouts(shots: Callable[..., Path], tmp_path: Path, layout: str) 
         elif split == "val":
             file.unlink()
         else:
-            file.rename(root / "annotations" / "labels.json")
+            file.rename(root / "annotations" / "trainval.json")
             (root / "train2017").rename(root / "images")
     made = prepare("coco", tmp_path / "out", origin=root, seed=1)
     assert sum(made.images.values()) == (6 if layout == "beside" else 3)
