@@ -128,6 +128,13 @@ def test_an_overlap_at_the_threshold_is_none_above_it(suppression: onnxruntime.I
     assert found["all index"][0, : (found["all scores"][0] > NONE).sum()].tolist() == [0, 1, 3, 4]
 
 
+def test_what_empty_rows_hold_does_not_matter(suppression: onnxruntime.InferenceSession) -> None:
+    """Far from the origin, float32 is coarse: groups moved further apart than mmcv moves them are suppressed otherwise."""
+    boxes, scores, groups = rows(2, 400, seed=6)
+    inputs = torch.where((scores > NONE)[..., None], boxes, boxes * 1e4), scores, groups
+    assert not list(differences(run(suppression, *inputs), inputs))
+
+
 def test_boxes_left_of_and_above_the_image(suppression: onnxruntime.InferenceSession) -> None:
     """mmcv moves groups apart by the largest coordinate, also where that is negative."""
     boxes, scores, groups = rows(2, 200, classes=3, seed=4, spread=300)
