@@ -4,6 +4,7 @@ The graph sees images, not where their padding begins: to it, an image is all th
 the same knowledge (`policy`), and boxes are cut to the image's content afterwards.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -155,8 +156,11 @@ def compared(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def policy(sample: Any) -> None:
-    """To the graph, padding belongs to the image."""
-    sample.set_metainfo(dict(img_shape=tuple(sample.batch_input_shape)))
+    """To the graph, padding belongs to the image: mmdet may find something there, and must have the room to draw it."""
+    size = tuple(sample.batch_input_shape)
+    width, height = sample.scale_factor
+    room = (math.ceil(size[0] / height), math.ceil(size[1] / width))
+    sample.set_metainfo(dict(img_shape=size, ori_shape=room, image_shape=sample.ori_shape))
 
 
 def sample(image: Any, postprocess: DetectionOutput) -> Any:
@@ -166,7 +170,7 @@ def sample(image: Any, postprocess: DetectionOutput) -> Any:
 
 def agreement(result: Any, sample: Any) -> tuple[int, int]:
     """Detections that have a counterpart, masks of IoU ≥ 0.98 included; of an image without any, one agreement."""
-    height, width = sample.ori_shape
+    height, width = _size(sample)
     wanted = native(sample)
     found = Detections(_inside(result.boxes, height, width), result.scores, result.labels)
     pairs = matching.pair(found, replace(wanted, boxes=_inside(wanted.boxes, height, width)))
@@ -183,11 +187,18 @@ def native(sample: Any) -> Detections:
     found = sample.pred_instances.cpu().numpy()
     masks = None
     if "masks" in found:
-        height, width = sample.ori_shape
+        height, width = _size(sample)
         masks = np.zeros((len(found.scores), height, width), bool)
         # RTMDet-Ins takes one axis' scale for the other: its masks may end a row or a column early.
-        masks[:, : found.masks.shape[1], : found.masks.shape[2]] = found.masks
+        drawn = found.masks[:, :height, :width]
+        masks[:, : drawn.shape[1], : drawn.shape[2]] = drawn
     return Detections(found.bboxes, found.scores, found.labels, masks)
+
+
+def _size(sample: Any) -> tuple[int, int]:
+    """Height and width of the image itself."""
+    size: tuple[int, int] = sample.get("image_shape", sample.ori_shape)
+    return size
 
 
 def _samples(images: Tensor) -> list[Any]:

@@ -1,18 +1,23 @@
 """Detectors with random weights that detect: what tests export when there are no pretrained weights."""
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import onnx
+import onnxruntime
 import torch
 from mmengine.config import Config
-from models_table import lively
+from models_table import images, lively
 from torch import Tensor, nn
 
-from deploy import export, tasks
+from deploy import export, graph, tasks, trace
+from deploy.outputs import Output
 from deploy.reference import Reference
+from deploy.tasks import detection
 from train import checkpoint
-from train import config as configs
 from train.runner import build_model
 
 #: Last layers of heads, by name → mean and deviation of what they give: some candidates above the score thresholds, boxes
@@ -38,28 +43,22 @@ LAST = {
 }
 
 
-def untrained(experiment: str, folder: Path, classes: Iterable[str], images: Tensor) -> Reference:
-    """An experiment's model with seeded random weights that give detections on images, N×3×H×W, of this kind."""
-    name, path = configs.locate(experiment)
-    config = configs.read(path)
-    configs.activate(config, path)
-    configs.bind(config, folder, tuple(classes))
-    return seeded(config, folder / f"{name.replace('/', '-')}.pth", tuple(classes), images)
+def seeded(config: Config, weights: Path, classes: Sequence[str], batch: Tensor) -> Reference:
+    """A bound config's model with seeded random weights that give detections on images, N×3×H×W, of this kind.
 
-
-def seeded(config: Config, weights: Path, classes: tuple[str, ...], images: Tensor) -> Reference:
-    """The same of a bound config; its weights are left in a file."""
+    The weights are left in a file.
+    """
     torch.manual_seed(0)
     model = build_model(config).eval()
     task = tasks.find(config)
     postprocess = task.postprocess(config, export.read_deploy_config("dynamic"), classes)
-    lively(model, lambda: task.forward(model, images, postprocess))
+    lively(model, lambda: task.forward(model, batch, postprocess))
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
             key = next((part for part in name.split(".") if part in LAST), None)
             if key and isinstance(module, nn.Conv2d | nn.Linear) and "cls_convs" not in name:
                 hooks.callback(module.register_forward_hook(_Spread(*LAST[key])).remove)
-        task.forward(model, images, postprocess)
+        task.forward(model, batch, postprocess)
     checkpoint.save(model, weights, {})
     return Reference(config, weights, postprocess)
 
@@ -79,3 +78,52 @@ class _Spread:
         assert module.bias is not None
         module.bias.sub_(found).mul_(factor).add_(self.mean)
         return (output - found) * factor + self.mean
+
+
+class RawHeads:
+    """A task whose outputs are the maps that a detector's first head gives, before anything is selected."""
+
+    CODEBASE = detection.CODEBASE
+
+    @staticmethod
+    def outputs(postprocess: object) -> dict[str, dict[int, str]]:
+        """A name for each map of at most five levels; which there are is known once the model ran."""
+        return {name: {2: f"{name}_height", 3: f"{name}_width"} for name in RawHeads.names}
+
+    names: tuple[str, ...] = ()
+
+    @staticmethod
+    def trace(model: Any, images: Tensor, postprocess: object) -> list[Tensor]:
+        """The same function: nothing in it is frozen."""
+        return list(RawHeads.forward(model, images, postprocess).values())
+
+    @staticmethod
+    def forward(model: Any, images: Tensor, postprocess: object) -> dict[str, Tensor]:
+        """Classification, regression and whatever else, level by level; of a transformer, what its last layer says."""
+        features = model.extract_feat(images)
+        if hasattr(model, "forward_transformer"):
+            states = model.forward_transformer(features, detection._samples(images))
+            maps = [each[-1] for each in model.bbox_head(*states.values())]
+        else:
+            head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
+            maps = [level for kind in head(features) for level in (kind if isinstance(kind, list | tuple) else [kind])]
+        return {f"map{number}": each for number, each in enumerate(maps)}
+
+
+def compare_heads(reference: Reference, sizes: Sequence[tuple[int, int]], path: Path) -> Output:
+    """The raw maps of one graph for every size against the unpatched model's, at sizes that it was not traced at."""
+    raw = copy.copy(reference)
+    raw.task = RawHeads
+    RawHeads.names = tuple(raw(images((1, 3, 128, 160))))
+    traced = trace.trace(export.read_deploy_config("dynamic"), raw, images((1, 3, 128, 160))[0])
+    graph.check(traced)
+    onnx.save(traced, path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    output = Output()
+    for size in sizes:
+        batch = images((2, 3, *size))
+        wanted, exact = raw(batch), raw.exact(batch)
+        for name, found in zip(RawHeads.names, session.run(None, {"input": batch.numpy()}), strict=True):
+            rounding = float((wanted[name] - exact[name]).abs().max())
+            output.update(found, wanted[name].numpy(), lambda _, rounding=rounding: rounding)  # type: ignore[misc]
+    return output
