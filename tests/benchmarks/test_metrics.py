@@ -87,7 +87,7 @@ def test_what_cannot_be_counted_is_refused(labels: Any, targets: list[int], mess
 
 
 def test_a_task_without_a_metric() -> None:
-    with pytest.raises(BundleError, match="task 'juggling'; expected one of classification, segmentation"):
+    with pytest.raises(BundleError, match="task 'juggling'; expected one of classification, detection, segmentation"):
         metrics.for_task(_manifest(task="juggling"))
 
 
