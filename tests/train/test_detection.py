@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from train import checkpoint, runner
 from train import config as configs
-from train import runner
+from train.errors import InputError
 
 TINY = Path(__file__).parents[1] / "configs" / "det" / "tiny_scenes.py"
 
@@ -49,3 +50,18 @@ def test_a_detector_that_finds_nothing_is_told_and_kept(work: Path, capsys: pyte
     told = capsys.readouterr()
     assert "validation found nothing" in told.err
     assert "Average Precision" not in told.out + told.err
+
+
+def test_published_weights_fit_unchanged(real_data: Path) -> None:
+    weights = real_data / "weights" / "yolox_nano_coco_mmdet.pth"
+    path = configs.CONFIGS / "det" / "yolox-nano_coco.py"
+    for classes, fits in ((80, True), (79, False)):
+        config = configs.read(path)
+        configs.activate(config, path)
+        configs.bind(config, Path("root"), [str(number) for number in range(classes)])
+        model = runner.build_model(config)
+        if fits:
+            checkpoint.load_into(model, weights)
+        else:
+            with pytest.raises(InputError, match="of another shape"):
+                checkpoint.load_into(model, weights)
