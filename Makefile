@@ -14,6 +14,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # and the rooms after export take the newest bundle.
 DEMO_cls = cls/resnet18_digits
 DEMO_seg = seg/pspnet-r18_digits
+DEMO_det = det/rtmdet-tiny_digits
 NEWEST = $(patsubst $(WORK)/%/bundle,%,$(firstword $(shell ls -td $(WORK)/*/*/bundle 2>/dev/null)))
 CHOSEN = $(or $(CONFIG),$(EXP),$(if $*,$(DEMO_$*),$(or $(NEWEST),$(DEMO_cls))),\
   $(error make $@ has no experiment of its own: name one with EXP= (`make experiments` lists them) or CONFIG=))
@@ -127,8 +128,8 @@ format: .venv/ready ## let ruff mend what it can
 schema: .venv/ready ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
 
-models-table: .venv/ready ## write docs/segmentation-models.md (several minutes)
-	@SLIPWAY_WRITE_DOCS=1 $(PYTHON) -m pytest -q -m slow tests/deploy/test_segmentation_models.py
+models-table: .venv/ready ## write docs/segmentation-models.md and, with SLIPWAY_DATA, docs/detection-models.md (an hour)
+	@SLIPWAY_WRITE_DOCS=1 $(PYTHON) -m pytest -q -m slow tests/deploy/test_segmentation_models.py tests/deploy/test_detection_models.py
 
 pooling-proof: .venv/ready ## write docs/adaptive-pooling.md: exactness proved, its cost measured
 	@$(PYTHON) -m benchmarks.pooling

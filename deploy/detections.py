@@ -60,7 +60,7 @@ def suppress(
         farthest = torch.where(valid, boxes, boxes.amin((1, 2), keepdim=True)).amax((1, 2))
         shifted = boxes + (groups.to(boxes) * (farthest + 1)[:, None])[..., None]
     limit = ALL if count is None else count
-    found = NonMaxSuppression.apply(shifted, scores[:, None], limit, nms["iou_threshold"], 0.0)
+    found = NonMaxSuppression.apply(shifted, scores[:, None], limit, nms["iou_threshold"], NONE / 2)
     total = scores.shape[1]
     place = found[:, 0] * total + found[:, 2]
     flat = scores.reshape(-1)

@@ -68,11 +68,12 @@ def commands(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("verb", ["train", "export"])
 def test_a_task_without_a_demo_asks_for_an_experiment(verb: str, tmp_path: Path) -> None:
     assert "seg/pspnet-r18_digits" in commands(f"{verb}-seg").stdout
-    assert "det/mine" in commands(f"{verb}-det", "EXP=det/mine").stdout
+    assert "det/rtmdet-tiny_digits" in commands(f"{verb}-det").stdout
+    assert "pose/mine" in commands(f"{verb}-pose", "EXP=pose/mine").stdout
     (tmp_path / "cls" / "newest" / "bundle").mkdir(parents=True)
-    asked = commands(f"{verb}-det", f"WORK={tmp_path}")
+    asked = commands(f"{verb}-pose", f"WORK={tmp_path}")
     assert asked.returncode == 2
-    assert f"make {verb}-det has no experiment of its own: name one with EXP=" in asked.stderr
+    assert f"make {verb}-pose has no experiment of its own: name one with EXP=" in asked.stderr
     assert "cls/newest" in commands("bench", f"WORK={tmp_path}").stdout
 
 

@@ -1,6 +1,6 @@
 """`MultiScaleDeformableAttention` as `GridSample`, for any image size.
 
-mmcv's own code for processors without its kernel splits by sizes read out of a tensor, which tracing freezes. Source:
+What mmcv computes on processors without its kernel, in fewer nodes: sizes stay tensors. Source:
 mmcv/ops/multi_scale_deform_attn.py; X. Zhu et al., "Deformable DETR", 2020 (arXiv:2010.04159).
 """
 

@@ -17,9 +17,22 @@ PERCENT = 100.0  # mmdet logs shares
 
 
 def classes(prepared: Prepared) -> tuple[tuple[str, ...], Palette]:
-    """The categories of the annotation files."""
+    """The categories of the annotation files.
+
+    Raises:
+        InputError: a split without an object.
+    """
+    bare = [split for split in prepared.images if not _has_object(prepared.root, split)]
+    if bare:
+        raise InputError(
+            f"{prepared.root}: no object in {' and '.join(bare)}; nothing can be learned or measured there: label some"
+        )
     found = instances.read_classes(prepared.root)
     return tuple(each.name for each in found), tuple(each.color for each in found)
+
+
+def _has_object(root: Path, split: str) -> bool:
+    return any(not each.iscrowd for _, labelled in instances.read_split(root, split) for each in labelled.instances)
 
 
 def samples(root: Path, split: str) -> list[tuple[Path, instances.Labelled]]:
