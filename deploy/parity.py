@@ -5,8 +5,8 @@ Three questions, each answered by numbers in `parity.json`:
 - Does the runtime prepare an image as the mm* test pipeline does? Compared bit for bit.
 - Does the graph compute what the model's own `predict` gives? Whatever the runtime runs through the graph (whole images,
   windows of them) is compared at rtol 1e-3 and atol 1e-5 (the bound of ONNX Runtime's own backend tests, with torch's
-  rtol), with the arg max besides; for a dynamic graph at three sizes or more. Where that fails, the model in float64
-  says how much of the difference is PyTorch's own rounding.
+  rtol), with the arg max besides; detections are matched one to one (`deploy.matching`); for a dynamic graph at three
+  sizes or more. Where that fails, the model in float64 says how much of the difference is PyTorch's own rounding.
 - Does the runtime predict what the package's own model predicts, from file to result?
 """
 

@@ -119,12 +119,15 @@ def test_nothing_to_detect(detector_experiment: Experiment, tmp_path: Path, scen
     assert not found["dets"].any()
 
 
-def test_more_than_three_hundred(detector_experiment: Experiment, tmp_path: Path, scenes: list[Path]) -> None:
-    many = "model = dict(test_cfg=dict(score_thr=0.0, max_per_img=1000, nms=dict(iou_threshold=0.9)))"
-    experiment = changed(detector_experiment, "tiny_scenes.py", tmp_path, many)
-    export.export(experiment)
+@pytest.mark.parametrize("count", [1, 1000])
+def test_one_detection_and_more_than_three_hundred(
+    detector_experiment: Experiment, tmp_path: Path, scenes: list[Path], count: int
+) -> None:
+    limits = f"model = dict(test_cfg=dict(score_thr=0.0, max_per_img={count}, nms=dict(iou_threshold=0.9)))"
+    experiment = changed(detector_experiment, "tiny_scenes.py", tmp_path, limits)
+    assert export.export(experiment).new
     results = slipway_runtime.load(experiment.bundle)(scenes[:2])
-    assert [len(result.scores) for result in results] == [1000, 1000]  # type: ignore[attr-defined]
+    assert [len(detections(result)) for result in results] == [count, count]
 
 
 def test_a_static_graph_pads_to_one_square(detector_experiment: Experiment, tmp_path: Path, scenes: list[Path]) -> None:
