@@ -8,7 +8,7 @@ import torch
 from mmpretrain.registry import MODELS
 from mmseg.models.backbones import MobileNetV2
 
-from train import checkpoint, runner
+from train import checkpoint, compat, runner
 from train import config as configs
 from train.data import label_maps
 from train.errors import InputError
@@ -31,6 +31,7 @@ def naive(logits: np.ndarray, target: np.ndarray) -> float:
 
 
 def test_it_is_registered() -> None:
+    compat.use("mmpretrain")  # whatever a test before used
     loss = MODELS.build(dict(type="ClassDistributionL1Loss", loss_weight=2.0))
     assert isinstance(loss, ClassDistributionL1Loss)
     assert loss.loss_weight == 2.0
