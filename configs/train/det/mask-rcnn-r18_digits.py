@@ -14,7 +14,9 @@ model = dict(
         mask_head=dict(in_channels=width, conv_out_channels=width, num_convs=2),
     ),
     # Sixteen digits an image.
-    train_cfg=dict(rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(max_per_img=128), rcnn=dict(sampler=dict(num=64))),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(max_per_img=128), rcnn=dict(sampler=dict(num=64))
+    ),
     test_cfg=dict(rpn=dict(max_per_img=128)),
 )
 # Its heads have no normalisation to forgive larger steps.
