@@ -10,6 +10,7 @@ Three questions, each answered by numbers in `parity.json`:
 - Does the runtime predict what the package's own model predicts, from file to result?
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ from deploy.outputs import ARGMAX_AGREEMENT, ATOL, RTOL, Agreement
 from deploy.reference import Reference
 from slipway_runtime import Model
 from slipway_runtime.image import decode
+from slipway_runtime.manifest import Pad, Step
 from slipway_runtime.sessions import Feeds, Session
 from train import tasks
 from train.cli import say
@@ -200,7 +202,7 @@ def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parit
         raise InputError(
             f"{len(images)} images to verify on, mirrored ones included, at least {MIN_IMAGES} are needed; bring more with DATA="
         )
-    parity = Parity()
+    parity = Parity(predictions=Agreement(least=reference.task.AGREEMENT))
     compared = Model(model.manifest, Compared(model.session, reference, parity))
     try:
         first = _compare_images(compared, reference, images)
@@ -240,11 +242,19 @@ def _compare_images(compared: Model, reference: Reference, images: Sequence[Path
 
 def _compare_other_sizes(compared: Model, arrays: list[NDArray[np.float32]]) -> None:
     """Run images at sizes that the test pipeline does not give, in a batch."""
-    divisor = max((getattr(step, "divisor", None) or 1 for step in compared.manifest.preprocess), default=1)
+    divisor = max(_divisor(step) for step in compared.manifest.preprocess)
     for height, width in _other_sizes(*arrays[0].shape[1:]):
         size = (max(1, width // divisor) * divisor, max(1, height // divisor) * divisor)
         batch = [cv2.resize(image.transpose(1, 2, 0), size).transpose(2, 0, 1).astype(np.float32) for image in arrays]
         compared.session.run(compared.feeds(batch[: _fixed_batch(compared)]))
+
+
+def _divisor(step: Step) -> int:
+    """What sizes that a step pads to can be divided by: models that have images padded take no others."""
+    if not isinstance(step, Pad):
+        return 1
+    # A fixed size is a multiple of the model's largest stride, 32 at the most.
+    return step.divisor or (math.gcd(step.width, step.height, 32) if step.width and step.height else 32)
 
 
 def _other_sizes(height: int, width: int) -> list[tuple[int, int]]:

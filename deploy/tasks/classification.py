@@ -7,12 +7,13 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from deploy.outputs import Output
+from deploy.outputs import ARGMAX_AGREEMENT, Output
 from slipway_runtime.manifest import ClassificationOutput
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmpretrain", task="Classification")
 SDK = True
+AGREEMENT = ARGMAX_AGREEMENT
 COMPARISON = Output
 
 

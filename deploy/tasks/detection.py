@@ -21,6 +21,8 @@ from train.errors import UsageError
 
 CODEBASE = dict(type="mmdet", task="ObjectDetection")
 SDK = True
+#: mmdet suppresses boxes that are already at the image's scale: now and then another one of two is at the threshold.
+AGREEMENT = 0.999
 COMPARISON = Matched
 #: What `nms` of a test config may say.
 _NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}

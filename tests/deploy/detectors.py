@@ -1,6 +1,7 @@
 """Detectors with random weights that detect: what tests export when there are no pretrained weights."""
 
 import copy
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,12 +21,12 @@ from deploy.tasks import detection
 from train import checkpoint
 from train.runner import build_model
 
-#: Last layers of heads, by name → mean and deviation of what they give: some candidates above the score thresholds, boxes
-#: of some size, masks with both signs.
+#: Last layers that score by sigmoid: their threshold is this far above the mean, so that one in 200 is a candidate.
+SCORES = ("retina_cls", "conv_cls", "rtm_cls")
+ABOVE, DEVIATION = 2.6, 1.2
+#: Other last layers of heads, by name → mean and deviation of what they give: boxes of some size, masks with both signs.
 LAST = {
-    "retina_cls": (-6.0, 1.5),
     "retina_reg": (0.0, 0.3),
-    "conv_cls": (-5.0, 1.5),
     "conv_reg": (3.3, 0.4),
     "conv_centerness": (0.0, 1.0),
     "rpn_cls": (0.0, 2.0),
@@ -33,12 +34,11 @@ LAST = {
     "fc_cls": (0.0, 2.5),
     "fc_reg": (0.0, 1.0),
     "conv_logits": (0.0, 3.0),
-    "rtm_cls": (-9.0, 1.5),
     "rtm_reg": (2.0, 0.5),
     "rtm_kernel": (0.0, 0.5),
-    "multi_level_conv_cls": (-2.0, 1.5),
-    "multi_level_conv_obj": (-2.0, 1.5),
-    "multi_level_conv_reg": (0.5, 0.5),
+    "multi_level_conv_cls": (-4.0, 1.0),
+    "multi_level_conv_obj": (-5.0, 1.5),
+    "multi_level_conv_reg": (0.5, 0.2),
     "cls_branches": (-3.0, 1.5),
 }
 
@@ -53,11 +53,14 @@ def seeded(config: Config, weights: Path, classes: Sequence[str], batch: Tensor)
     task = tasks.find(config)
     postprocess = task.postprocess(config, export.read_deploy_config("dynamic"), classes)
     lively(model, lambda: task.forward(model, batch, postprocess))
+    threshold = (config.model.get("test_cfg") or {}).get("score_thr") or 0.05
+    scores = (math.log(threshold / (1 - threshold)) - ABOVE * DEVIATION, DEVIATION)
+    last = {**LAST, **dict.fromkeys(SCORES, scores)}
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
-            key = next((part for part in name.split(".") if part in LAST), None)
+            key = next((part for part in name.split(".") if part in last), None)
             if key and isinstance(module, nn.Conv2d | nn.Linear) and "cls_convs" not in name:
-                hooks.callback(module.register_forward_hook(_Spread(*LAST[key])).remove)
+                hooks.callback(module.register_forward_hook(_Spread(*last[key])).remove)
         task.forward(model, batch, postprocess)
     checkpoint.save(model, weights, {})
     return Reference(config, weights, postprocess)

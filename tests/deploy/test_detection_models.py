@@ -14,6 +14,7 @@ import torch
 from detectors import compare_heads, seeded
 
 from deploy import bundle, export, pipeline
+from deploy.reference import Reference
 from slipway_runtime import preprocess
 from slipway_runtime.manifest import Step
 from train import config as configs
@@ -36,12 +37,14 @@ MODELS = {
     "det/detr-r50_coco": (448, 320),
     "det/deformable-detr-r50_labelme": (448, 320),
 }
+#: Published weights, where there are some.
+PRETRAINED = {"det/yolox-nano_coco": "yolox_nano_coco_mmdet.pth"}
 HEAD = """\
 # Detectors
 
 The models of `configs/train/det`, exported with one graph for every size (`SHAPE=dynamic`, opset 17, `ai.onnx` only), run in
 stock ONNX Runtime and compared with the unpatched mmdet model. Weights are random and seeded, batch norms have the statistics
-of COCO photos, and last layers are scaled so that there is something to detect; YOLOX-nano has its published weights too. The
+of COCO photos, and last layers are scaled so that there is something to detect; YOLOX-nano has its published weights. The
 images are 32 of COCO's, at the size that the table names.
 
 *heads*: largest difference of the maps that the (first) head gives, at sizes that the graph was not traced at. *detections*:
@@ -64,10 +67,11 @@ def request(name: str, work: Path, data: Path) -> plan.Request:
     changed.write_text(f"_base_ = [{str(file)!r}]\nsource = 'coco'\n")
     config = configs.read(changed)
     options = [
-        f"{loader}.dataset.pipeline.{place}.scale=({width},{height})"
+        f"{loader}.dataset.pipeline.{place}.{key}=({width},{height})"
         for loader in ("val_dataloader", "test_dataloader")
         for place, step in enumerate(config[loader].dataset.pipeline)
-        if step["type"] == "Resize"
+        for key in ("scale", "size")
+        if key in step
     ]
     return plan.Request(str(changed), work=work, data=data, options=tuple(options), device="cpu")
 
@@ -113,13 +117,16 @@ def row(name: str, nodes: int, path: Path, heads: str, parity: dict[str, Any]) -
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", MODELS)
-def test_on_photos(name: str, coco: Path, tmp_path: Path, rows: list[str]) -> None:
+def test_on_photos(name: str, real_data: Path, coco: Path, tmp_path: Path, rows: list[str]) -> None:
     asked = request(name, tmp_path, coco)
     planned = runner.plan(asked)
     configs.activate(planned.config, planned.file)
     photos = sorted((coco / "val2017").resolve().iterdir())[:24]
     weights = tmp_path / "weights.pth"
     reference = seeded(planned.config, weights, planned.data["classes"], prepared(planned.config, photos))
+    if name in PRETRAINED:
+        weights = real_data / "weights" / PRETRAINED[name]
+        reference = Reference(planned.config, weights, reference.postprocess)
     output = compare_heads(reference, ((192, 256), (224, 160)), tmp_path / "heads.onnx")
     assert output.passed, output
     adopted, _ = runner.adopt(asked, weights)
