@@ -21,8 +21,9 @@ from train.errors import UsageError
 
 CODEBASE = dict(type="mmdet", task="ObjectDetection")
 SDK = True
-#: mmdet suppresses boxes that are already at the image's scale: now and then another one of two is at the threshold.
-AGREEMENT = 0.999
+#: mmdet suppresses boxes that are already at the image's scale, where float32 rounds otherwise: of overlapping small boxes, one
+#: in hundreds is at the threshold. Trained models gave 1.0 here; a fault of scale, padding or pasting spoils far more.
+AGREEMENT = 0.99
 COMPARISON = Matched
 #: What `nms` of a test config may say.
 _NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}
