@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tiny_bundles import CLASSES, PALETTE, detector_manifest
 import slipway_runtime
 from slipway_runtime import manifest as m
 from slipway_runtime.errors import VerificationError
-from slipway_runtime.masks import run_lengths
+from slipway_runtime.masks import Mask, Masks, run_lengths
 from slipway_runtime.tasks.detection import Result
 
 BundleMaker = Callable[..., Path]
@@ -194,3 +195,21 @@ def test_an_image_of_any_size_can_be_drawn_on(make_detector: BundleMaker, size: 
     drawn = predict(bundle, image).draw(image)
     assert drawn.shape == image.shape
     assert (drawn != image).any()
+
+
+def test_settling_pastes_what_is_shown(detector: Path) -> None:
+    """Masks are computed when they are asked for; a clock that stops before would not see them."""
+    asked: list[int] = []
+
+    class Asked(Masks):
+        def __len__(self) -> int:
+            return 3
+
+        def _at(self, index: int) -> Mask:
+            asked.append(index)
+            return np.zeros((128, 128), bool)
+
+    result = replace(predict(detector), masks=Asked(), score_threshold=0.4)
+    assert not asked
+    result.settle()
+    assert asked == [0, 1] == result.shown()

@@ -49,6 +49,9 @@ class Result(ABC):
         """
         raise UsageError(f"{self.to_dict()['task']}: this prediction does not say which pixels a thing has")
 
+    def settle(self) -> None:  # noqa: B027
+        """Compute what is shown but computed only when it is asked for, so that a clock sees all of the work."""
+
     def beside(self) -> dict[str, bytes]:
         """What the command line writes beside a drawing: the ending of the file's name → its content."""
         return {}

@@ -97,6 +97,12 @@ class Result(tasks.Result):
                 area |= self.masks[index]
         return area
 
+    def settle(self) -> None:
+        """Paste the masks of the detections shown."""
+        if self.masks is not None:
+            for index in self.shown():
+                self.masks[index]
+
     def _detection(self, index: int) -> dict[str, Any]:
         label = int(self.labels[index])
         found = {"label": label, "name": self.names[label], "score": float(self.scores[index])}
