@@ -51,10 +51,7 @@ def _quiet() -> None:
         (UserWarning, r"``build_loss`` would be deprecated"),  # mmseg calls its own old name
         (UserWarning, r"``build_pixel_sampler`` would be deprecated"),  # the same
         (UserWarning, r"Default ``avg_non_ignore`` is False"),  # the default of every mmseg config
-        (
-            UserWarning,
-            r"The current default scope .* is not",
-        ),  # a process that serves two packages says so on each change
+        (UserWarning, r"The current default scope .* is not"),  # two packages in one process: said on each change
         (UserWarning, r"torch.meshgrid: in an upcoming release"),  # mmdet's anchors and points
         (FutureWarning, r"`torch.cuda.amp.autocast"),  # mmdet's CSP backbones, on each epoch
     ):

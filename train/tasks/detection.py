@@ -22,7 +22,7 @@ def classes(prepared: Prepared) -> tuple[tuple[str, ...], Palette]:
     Raises:
         InputError: a split without an object.
     """
-    bare = [split for split in prepared.images if not _has_object(prepared.root, split)]
+    bare = [split for split, count in prepared.images.items() if count and not _has_object(prepared.root, split)]
     if bare:
         raise InputError(
             f"{prepared.root}: no object in {' and '.join(bare)}; nothing can be learned or measured there: label some"
