@@ -28,14 +28,14 @@ MODELS = {
     "det/yolox-nano_coco": (320, 320),
     "det/yolox-tiny_coco": (320, 320),
     "det/retinanet-r18_coco": (448, 320),
-    "det/retinanet-r50_coco": (448, 320),
+    "det/retinanet-r50_coco": (256, 192),
     "det/fcos-r50_coco": (448, 320),
-    "det/faster-rcnn-r50_coco": (448, 320),
-    "det/mask-rcnn-r18_digits": (448, 320),
-    "det/mask-rcnn-r50_balloon": (448, 320),
+    "det/faster-rcnn-r50_coco": (256, 192),
+    "det/mask-rcnn-r18_digits": (256, 192),
+    "det/mask-rcnn-r50_balloon": (256, 192),
     "det/rtmdet-ins-tiny_digits": (320, 320),
-    "det/detr-r50_coco": (448, 320),
-    "det/deformable-detr-r50_labelme": (448, 320),
+    "det/detr-r50_coco": (256, 192),
+    "det/deformable-detr-r50_labelme": (256, 192),
 }
 #: Published weights, where there are some.
 PRETRAINED = {"det/yolox-nano_coco": "yolox_nano_coco_mmdet.pth"}
