@@ -79,6 +79,9 @@ def write_sdk_files(folder: Path, config: Config, deploy_config: Config, checkpo
     (folder / "detail.json").write_text(json.dumps(detail, indent=4) + "\n")
     steps = json.loads((folder / "pipeline.json").read_text())
     for task in steps["pipeline"]["tasks"]:
+        if task.get("component") == "ResizeInstanceMask":
+            # `mmdeploy_runtime` 1.3.1 spoils its boxes, or ends the process, while it makes masks: boxes alone are right.
+            task["component"] = "ResizeBBox"
         for transform in task.get("transforms", []):
             if "meta_keys" in transform:
                 transform["meta_keys"].sort()

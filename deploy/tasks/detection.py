@@ -25,6 +25,8 @@ SDK = True
 #: in hundreds is at the threshold. Trained models gave 1.0 here; a fault of scale, padding or pasting spoils far more.
 AGREEMENT = 0.99
 COMPARISON = Matched
+#: What makes predictions of a head's maps: a rewrite must know a head's own.
+_METHODS = ("predict_bbox", "predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")
 #: What `nms` of a test config may say.
 _NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}
 
@@ -38,13 +40,16 @@ def check(config: Config) -> None:
     heads = [(name, config.model[name]) for name in ("rpn_head", "bbox_head", "roi_head") if config.model.get(name)]
     if not heads or config.model.get("mask_head"):
         raise UsageError(f"model type '{config.model.type}': it has no bbox_head or roi_head that can be exported")
-    known = {original for module in rewrites.register("mmdet") for original in module.REPLACES}
+    modules = rewrites.register("mmdet")
+    known = {method for module in modules for method in (*module.REPLACES, *getattr(module, "RELIES_ON", ()))}
+    if "roi_head" in config.model:
+        heads.append(("roi_head.bbox_head", config.model.roi_head.bbox_head))
     for name, head in heads:
         cls = MODELS.get(head.type.split(".")[-1])
-        own = cls.predict_bbox if name == "roi_head" else cls.predict_by_feat
-        if own not in known:
+        strange = [method for method in _METHODS if getattr(cls, method, None) not in (None, *known)]
+        if strange:
             raise UsageError(
-                f"{name} '{head.type}': no exact rewrite of its predictions; add one to deploy/rewrites/mmdet"
+                f"{name} '{head.type}': no exact rewrite of its {strange[0]}; add one to deploy/rewrites/mmdet"
             )
         masks = head.get("mask_head")
         if masks and masks.type.split(".")[-1] != "FCNMaskHead":

@@ -203,4 +203,4 @@ def test_a_detector_with_a_deformable_backbone(tmp_path: Path) -> None:
         found = session.run(list(wanted), {"input": batch.numpy()})
         matched.update(dict(zip(wanted, found, strict=True)), wanted)
     assert matched.passed, matched.fault or matched.reason()
-    assert matched.detections > 100
+    assert matched.detections > 20

@@ -127,7 +127,8 @@ def test_one_detection_and_more_than_three_hundred(
     experiment = changed(detector_experiment, "tiny_scenes.py", tmp_path, limits)
     assert export.export(experiment).new
     results = slipway_runtime.load(experiment.bundle)(scenes[:2])
-    assert [len(detections(result)) for result in results] == [count, count]
+    found = [len(detections(result)) for result in results]
+    assert found == [1, 1] if count == 1 else min(found) > 300
 
 
 def test_a_static_graph_pads_to_one_square(detector_experiment: Experiment, tmp_path: Path, scenes: list[Path]) -> None:

@@ -18,6 +18,12 @@ from deploy.detections import NONE, clip, gather, large_enough, outputs, suppres
 from deploy.rewrites import ran
 
 REPLACES = (BaseDenseHead.predict_by_feat,)
+RELIES_ON = (
+    BaseDenseHead._predict_by_feat_single,
+    BaseDenseHead._bbox_post_process,
+    RPNHead._predict_by_feat_single,
+    RPNHead._bbox_post_process,
+)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from deploy.detections import clip, gather, outputs
 from deploy.rewrites import ran
 
 REPLACES = (DETRHead.predict_by_feat, DeformableDETRHead.predict_by_feat)
+RELIES_ON = (DETRHead._predict_by_feat_single,)
 
 
 @FUNCTION_REWRITER.register_rewriter(

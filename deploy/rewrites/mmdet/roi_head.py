@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmdeploy.core import FUNCTION_REWRITER
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.standard_roi_head import StandardRoIHead
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from deploy.rewrites import ran
 from deploy.rewrites.mmdet.dense_head import decode
 
 REPLACES = (StandardRoIHead.predict_bbox,)
+RELIES_ON = (BBoxHead.predict_by_feat, BBoxHead._predict_by_feat_single)
 
 
 @FUNCTION_REWRITER.register_rewriter(

@@ -17,6 +17,7 @@ from deploy.rewrites import ran
 from deploy.rewrites.mmdet.dense_head import candidates
 
 REPLACES = (RTMDetInsHead.predict_by_feat,)
+RELIES_ON = (RTMDetInsHead._predict_by_feat_single,)
 
 
 @FUNCTION_REWRITER.register_rewriter(

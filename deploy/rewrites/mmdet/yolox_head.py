@@ -15,6 +15,7 @@ from deploy.detections import NONE, gather, outputs, suppress
 from deploy.rewrites import ran
 
 REPLACES = (YOLOXHead.predict_by_feat,)
+RELIES_ON = (YOLOXHead._bbox_post_process,)
 
 
 @FUNCTION_REWRITER.register_rewriter(
