@@ -21,9 +21,10 @@ from deploy.tasks import detection
 from train import checkpoint
 from train.runner import build_model
 
-#: Last layers that score by sigmoid: their threshold is this far above the mean, so that one in 200 is a candidate.
+#: Last layers that score by sigmoid: as logits, the threshold is this far above the mean, and the largest is this. Scores that
+#: reach 1 would be equal, and which of them come first is nobody's promise.
 SCORES = ("retina_cls", "conv_cls", "rtm_cls")
-ABOVE, DEVIATION = 2.6, 1.2
+ABOVE, LARGEST = 3.0, 2.0
 #: Other last layers of heads, by name → mean and deviation of what they give: boxes of some size, masks with both signs.
 LAST = {
     "retina_reg": (0.0, 0.3),
@@ -34,7 +35,7 @@ LAST = {
     "fc_cls": (0.0, 1.0),
     "fc_reg": (0.0, 0.5),
     "conv_logits": (0.0, 3.0),
-    "rtm_reg": (2.0, 0.5),
+    "rtm_reg": (2.7, 0.5),  # not 2: boxes of four strides overlap their neighbours by 0.6, the threshold
     "rtm_kernel": (0.0, 0.5),
     "multi_level_conv_cls": (-4.0, 1.0),
     "multi_level_conv_obj": (-5.0, 1.5),
@@ -43,19 +44,22 @@ LAST = {
 }
 
 
-def seeded(config: Config, weights: Path, classes: Sequence[str], batch: Tensor) -> Reference:
+def seeded(
+    config: Config, weights: Path, classes: Sequence[str], batch: Tensor, *, statistics: bool = True
+) -> Reference:
     """A bound config's model with seeded random weights that give detections on images, N×3×H×W, of this kind.
 
-    The weights are left in a file.
+    The weights are left in a file. Without `statistics`, batch norms keep those that they begin with.
     """
     torch.manual_seed(0)
     model = build_model(config).eval()
     task = tasks.find(config)
     postprocess = task.postprocess(config, export.read_deploy_config("dynamic"), classes)
-    lively(model, lambda: task.forward(model, batch, postprocess))
+    if statistics:
+        lively(model, lambda: task.forward(model, batch, postprocess))
     threshold = (config.model.get("test_cfg") or {}).get("score_thr") or 0.05
-    scores = (math.log(threshold / (1 - threshold)) - ABOVE * DEVIATION, DEVIATION)
-    last = {**LAST, **dict.fromkeys(SCORES, scores)}
+    mean = math.log(threshold / (1 - threshold)) - ABOVE
+    last = {**LAST, **dict.fromkeys(SCORES, (mean, None))}
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
             key = next((part for part in name.split(".") if part in last), None)
@@ -67,16 +71,20 @@ def seeded(config: Config, weights: Path, classes: Sequence[str], batch: Tensor)
 
 
 class _Spread:
-    """Gives a layer's outputs a mean and a deviation, by the first batch that it sees."""
+    """Gives a layer's outputs a mean and a deviation, or `LARGEST` in its place, by the first batch that it sees."""
 
-    def __init__(self, mean: float, deviation: float) -> None:
+    def __init__(self, mean: float, deviation: float | None) -> None:
         self.mean, self.deviation, self.done = mean, deviation, False
 
     def __call__(self, module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self.done:
             return None
         self.done = True
-        found, factor = output.mean(), self.deviation / output.std().clamp(min=1e-6)
+        found = output.mean()
+        if self.deviation is None:
+            factor = (LARGEST - self.mean) / (output.max() - found).clamp(min=1e-6)
+        else:
+            factor = self.deviation / output.std().clamp(min=1e-6)
         module.weight.mul_(factor)
         assert module.bias is not None
         module.bias.sub_(found).mul_(factor).add_(self.mean)
