@@ -39,14 +39,14 @@ MODELS = {
 #: Published weights, where there are some.
 PRETRAINED = {"det/yolox-nano_coco": "yolox_nano_coco_mmdet.pth"}
 #: Networks that few photos' statistics make chaotic: on the next photo every score is 1, and which come first is chance.
-PLAIN = ("det/yolox-tiny_coco", "det/faster-rcnn-r50_coco")
+PLAIN = ("det/yolox-tiny_coco", "det/faster-rcnn-r50_coco", "det/mask-rcnn-r50_balloon")
 HEAD = """\
 # Detectors
 
 The models of `configs/train/det`, exported with one graph for every size (`SHAPE=dynamic`, opset 17, `ai.onnx` only), run in
 stock ONNX Runtime and compared with the unpatched mmdet model. Weights are random and seeded, batch norms have the statistics
-of COCO photos (YOLOX-tiny and Faster R-CNN: those they begin with), and last layers are scaled so that there is something to
-detect; YOLOX-nano has its published weights. The images are 32 of COCO's, at the size that the table names. RTMDet-Ins is
+of COCO photos (YOLOX-tiny and the two R-CNNs with ResNet-50: those they begin with), and last layers are scaled so that there is
+something to detect; YOLOX-nano has its published weights. The images are 32 of COCO's, at the size that the table names. RTMDet-Ins is
 compared by `tests/deploy/test_rtmdet_ins.py`, on other images: what its random weights draw on photos is chance.
 
 *heads*: largest difference of the maps that the (first) head gives, at sizes that the graph was not traced at. *detections*:
