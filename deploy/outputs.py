@@ -18,7 +18,6 @@ class Agreement:
 
     equal: int = 0
     of: int = 0
-    least: float = ARGMAX_AGREEMENT
 
     def add(self, equal: int, of: int) -> None:
         """Add one comparison."""
@@ -33,7 +32,7 @@ class Agreement:
     @property
     def passed(self) -> bool:
         """Whether it is as large as promised."""
-        return self.share >= self.least
+        return self.share >= ARGMAX_AGREEMENT
 
 
 @dataclass

@@ -202,7 +202,7 @@ def compare(model: Model, reference: Reference, images: Sequence[Path]) -> Parit
         raise InputError(
             f"{len(images)} images to verify on, mirrored ones included, at least {MIN_IMAGES} are needed; bring more with DATA="
         )
-    parity = Parity(predictions=Agreement(least=reference.task.AGREEMENT))
+    parity = Parity()
     compared = Model(model.manifest, Compared(model.session, reference, parity))
     try:
         first = _compare_images(compared, reference, images)

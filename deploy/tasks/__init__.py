@@ -22,13 +22,11 @@ class Task(Protocol):
     Attributes:
         CODEBASE: MMDeploy's name of the package and the task, its `codebase_config`.
         SDK: whether MMDeploy's SDK predicts what the model does, so that a bundle holds the SDK's files.
-        AGREEMENT: the least share of final predictions that are the model's.
         COMPARISON: how outputs are held against the model's (`deploy.outputs.Output`).
     """
 
     CODEBASE: dict[str, Any]
     SDK: bool
-    AGREEMENT: float
     COMPARISON: type
 
     def check(self, config: Config) -> None:

@@ -7,13 +7,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from deploy.outputs import ARGMAX_AGREEMENT, Output
+from deploy.outputs import Output
 from slipway_runtime.manifest import ClassificationOutput
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmpretrain", task="Classification")
 SDK = True
-AGREEMENT = ARGMAX_AGREEMENT
 COMPARISON = Output
 
 

@@ -21,9 +21,6 @@ from train.errors import UsageError
 
 CODEBASE = dict(type="mmdet", task="ObjectDetection")
 SDK = True
-#: mmdet suppresses boxes that are already at the image's scale, where float32 rounds otherwise: of overlapping small boxes, one
-#: in hundreds is at the threshold. Trained models gave 1.0 here; a fault of scale, padding or pasting spoils far more.
-AGREEMENT = 0.99
 COMPARISON = Matched
 #: What makes predictions of a head's maps: a rewrite must know a head's own.
 _METHODS = ("predict_bbox", "predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")

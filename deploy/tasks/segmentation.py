@@ -11,14 +11,13 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
-from deploy.outputs import ARGMAX_AGREEMENT, Output
+from deploy.outputs import Output
 from slipway_runtime.manifest import SegmentationOutput, Window
 from train.cli import nearest
 from train.errors import UsageError
 
 CODEBASE = dict(type="mmseg", task="Segmentation", with_argmax=False)
 SDK = False  # it resizes images and maps otherwise than mmseg: its labels are not the model's
-AGREEMENT = ARGMAX_AGREEMENT
 COMPARISON = Output
 MODELS = ("EncoderDecoder", "CascadeEncoderDecoder")
 LOGITS = ("full", "stride")
