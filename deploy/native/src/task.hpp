@@ -27,8 +27,11 @@ class Result {
   virtual Json to_json() const = 0;
   // The result for a person, in one line.
   virtual std::string line() const = 0;
-  // A copy of the image, CV_8UC3 BGR, with the result drawn on it. `opacity`, 0 to 1, is that of colours over the image.
+  // A copy of the image, CV_8UC3 BGR, with the result drawn on it. `opacity`, 0 to 1, is that of colours over the
+  // image.
   virtual cv::Mat draw(const cv::Mat& image, double opacity) const = 0;
+  // Compute what is shown but computed only when it is asked for, so that a clock sees all of the work.
+  virtual void settle() const {}
   // What is written beside a drawing: the ending of the file's name → its content.
   virtual std::map<std::string, Bytes> beside() const { return {}; }
 };
@@ -55,6 +58,8 @@ class Task {
   virtual Outputs run(std::span<const Prepared* const> batch, const Run& run) const;
   // The result of the image at `index` of the batch that `outputs` belongs to.
   virtual std::unique_ptr<Result> finish(const Outputs& outputs, std::size_t index, const Prepared& prepared) const = 0;
+  // Endings of what its results' `beside` holds.
+  virtual std::vector<std::string> beside() const { return {}; }
   // What goes through the graph first for one image: its array, or the first window that is cut out of it.
   virtual Batch first_input(std::span<const Prepared* const> batch) const;
 };

@@ -1,0 +1,103 @@
+#include "predict.hpp"
+
+#include <cstdio>
+
+#include "error.hpp"
+#include "pipeline.hpp"
+#include "terminal.hpp"
+
+namespace slipway {
+namespace {
+
+class Prediction {
+ public:
+  Prediction(const Model& model, const std::vector<Source>& sources, const PredictOptions& options)
+      : model_(model), sources_(sources), options_(options) {}
+
+  Item load(std::size_t index) const {
+    const auto name = sources_[index].path.string();
+    auto image = decode(read_file(name), name);
+    auto prepared = preprocess(image, model_.manifest().preprocess, name);
+    if (options_.out.empty()) image.release();
+    return {std::move(prepared), image};
+  }
+
+  // Write what is to be written; the line to print.
+  std::string finish(std::size_t index, const Item& item, const Result& result) const {
+    const auto& source = sources_[index];
+    if (!options_.inputs.empty()) {
+      const auto& prepared = item.prepared;
+      const auto array = npy_of(prepared.array, {prepared.channels, prepared.size.height, prepared.size.width});
+      write_file(options_.inputs / (source.name.string() + ".npy"), array);
+    }
+    if (!options_.out.empty()) {
+      const auto target = options_.out / source.name;
+      write_file(target, encode(result.draw(item.image, options_.opacity), target.string()));
+      for (const auto& [ending, content] : result.beside())
+        write_file(std::filesystem::path(target).replace_extension(ending), content);
+    }
+    if (!options_.json) return source.path.string() + "  " + result.line();
+    Json line{{"image", source.path.string()}};
+    line.update(result.to_json());
+    // Names of files need not be UTF-8, JSON must.
+    return line.dump(-1, ' ', true, Json::error_handler_t::replace);
+  }
+
+  void done(const std::string& line) {
+    ++done_;
+    std::fwrite(line.data(), 1, line.size(), stdout);
+    std::fputc('\n', stdout);
+    std::fflush(stdout);
+    progress();
+  }
+
+  void failed(const ImageError& error) {
+    ++failed_;
+    say(std::string("error: ") + error.what());
+    progress();
+  }
+
+  // Nobody reads on (`… | head`), or the user has had enough.
+  bool stop() const { return interrupted() || std::ferror(stdout); }
+
+  int close() const {
+    show_progress("");
+    const auto count = sources_.size();
+    if (failed_ && count > 1)
+      say("error: " + std::to_string(failed_) + " of " + std::to_string(count) + " files could not be read");
+    if (!options_.out.empty()) say("wrote " + std::to_string(done_) + " predictions below " + options_.out.string());
+    if (interrupted()) {
+      say("interrupted: " + std::to_string(done_) + " of " + std::to_string(count) + " files are done");
+      return 130;
+    }
+    if (std::ferror(stdout)) return 1;
+    return failed_ ? ImageError("").exit_code : 0;
+  }
+
+ private:
+  void progress() const {
+    if (sources_.size() > 1) show_progress(std::to_string(done_ + failed_) + "/" + std::to_string(sources_.size()));
+  }
+
+  const Model& model_;
+  const std::vector<Source>& sources_;
+  const PredictOptions& options_;
+  std::size_t done_ = 0, failed_ = 0;
+};
+
+}  // namespace
+
+int predict(const Model& model, const std::vector<Source>& sources, const PredictOptions& options) {
+  Prediction prediction(model, sources, options);
+  const auto batch = model.batch_size(options.batch);
+  ThreadPool workers(options.workers);
+  const Stages stages{
+      [&](std::size_t index) { return prediction.load(index); },
+      [&](std::size_t index, const Item& item, const Result& result) { return prediction.finish(index, item, result); },
+      [&](std::size_t, const std::string& line) { prediction.done(line); },
+      [&](std::size_t, const ImageError& error) { prediction.failed(error); }, [&] { return prediction.stop(); }};
+  run_pipeline(model, workers, sources.size(), batch, batch + options.workers, stages);
+  return prediction.close();
+}
+
+}  // namespace slipway
