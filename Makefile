@@ -29,8 +29,14 @@ EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoi
   $(call flag,OPTIONS,--cfg-options,$(OPTIONS))
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,FORCE,--force) $(call flag,JSON,--json)
+NATIVE_SOURCE = deploy/native
+BUILD = .build/native
+CPP = $(wildcard $(NATIVE_SOURCE)/*/*.cpp $(NATIVE_SOURCE)/*/*.hpp tests/native/*.cpp)
+SECONDS_EACH ?= 60
+# The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
+CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer splash models-table pooling-proof test test-all test-gpu lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer native fuzz splash models-table pooling-proof test test-all test-gpu lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -50,7 +56,8 @@ help: ## list the verbs and their variables
 	  'VIDEO=clip CLASS=names      what to splash, and which classes stay in colour (default: all; splash)' \
 	  'SCORE=0.3                   show detections from here on (infer, splash)' \
 	  'OUT=dir OPACITY=0.5         where to write drawings and label maps, and how strong (infer)' \
-	  'WORK=$(WORK)                   where data, experiments and results lie' \
+	  'NATIVE=1 ORT_ROOT=dir       predict with ort_infer (infer); the ONNX Runtime it is built with (native)' \
+  'WORK=$(WORK)                   where data, experiments and results lie' \
 	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
 
 setup: .venv/ready ## make .venv (every other verb does so when it is missing)
@@ -92,10 +99,23 @@ verify: .venv/ready ## compare a bundle once more with its model: EXP=…
 bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
 
-infer: .venv/ready ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= SCORE= OPACITY= JSON=1]
-	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
+infer: $(if $(NATIVE),native,.venv/ready) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
+	@$(if $(NATIVE),$(BUILD)/ort_infer,$(PYTHON) -m slipway_runtime) $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
+	  $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
 	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,OUT,--out,$(OUT)) $(call flag,OPACITY,--opacity,$(OPACITY)) \
 	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,JSON,--json)
+
+native: ## build ort_infer, the runtime in C++, in .build/native [ORT_ROOT=]
+	@command -v cmake > /dev/null || { echo "error: cmake is missing; on Debian: apt-get install --no-install-recommends $$(tr '\n' ' ' < $(NATIVE_SOURCE)/packages.txt)"; exit 4; } >&2
+	@cmake -S $(NATIVE_SOURCE) -B $(BUILD) $(CMAKE_FLAGS) --log-level=NOTICE > /dev/null
+	@cmake --build $(BUILD) --parallel $(shell nproc)
+	@echo "wrote $(BUILD)/ort_infer; next: make infer NATIVE=1 BUNDLE=… IMAGES=…"
+
+fuzz: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (needs clang)
+	@cmake -S $(NATIVE_SOURCE) -B $(BUILD)-fuzz $(CMAKE_FLAGS) -DSLIPWAY_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ --log-level=NOTICE > /dev/null
+	@cmake --build $(BUILD)-fuzz --parallel $(shell nproc)
+	@for fuzzer in $(BUILD)-fuzz/fuzz_*; do echo "$$fuzzer, $(SECONDS_EACH) s" >&2; mkdir -p $$fuzzer.corpus; \
+	  $$fuzzer -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$$fuzzer.found- $$fuzzer.corpus; done
 
 splash: .venv/ready ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
 	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
@@ -116,14 +136,16 @@ test-all: .venv/ready ## the tests, slow ones too
 test-gpu: .venv/ready ## the tests that need an NVIDIA GPU
 	@$(PYTHON) -m pytest -m gpu $(ARGS)
 
-lint: .venv/ready ## ruff and the type checker
+lint: .venv/ready ## ruff, the type checker and clang-format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/clang-format --dry-run -Werror $(CPP)
 	@.venv/bin/mypy
 
-format: .venv/ready ## let ruff mend what it can
+format: .venv/ready ## let ruff and clang-format mend what they can
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+	@.venv/bin/clang-format -i $(CPP)
 
 schema: .venv/ready ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
@@ -144,6 +166,6 @@ requirements: ## compile requirements/*.in anew, with hashes
 	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.10 --generate-hashes --only-binary :all: runtime.in -o runtime.txt; \
 	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.9 --generate-hashes --only-binary :all: uv.in -o uv.txt
 
-clean: ## remove caches; data, work and .venv stay
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove caches and what was built; data, work and .venv stay
+	@rm -rf .build .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.uv/*' -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from slipway_runtime.preprocess import Prepared
 from slipway_runtime.resize import Resize, rows
+from slipway_runtime.sigmoid import highest_outside
 
 #: bool H×W, of the image's own size.
 Mask: TypeAlias = NDArray[np.bool_]
@@ -103,8 +104,7 @@ class ImageMasks(Masks):
         mask = np.zeros(self.prepared.original, bool)
         stop = min(scaled[0], mask.shape[0])
         values = rows(self.logits[index], steps, 0, stop)[:, : mask.shape[1]]
-        with np.errstate(over="ignore"):  # e^89 is infinite in float32, and 1 / (1 + ∞) the right 0
-            mask[:stop, : values.shape[1]] = 1 / (1 + np.exp(-values)) > np.float32(self.threshold)
+        mask[:stop, : values.shape[1]] = values > highest_outside(self.threshold)
         return mask
 
 
@@ -117,7 +117,8 @@ def run_lengths(mask: Mask) -> list[int]:
 
 def _around(low: np.float32, high: np.float32, size: int) -> tuple[int, int]:
     """The pixels along one axis from one before the box to one after it, within the image."""
-    return max(int(np.floor(low)) - 1, 0), min(int(np.ceil(high)) + 1, size)
+    start, stop = np.clip([np.floor(low) - 1, np.ceil(high) + 1], 0, size)  # infinite where a box is 1e38 wide
+    return int(start), int(stop)
 
 
 def _positions(low: np.float32, high: np.float32, start: int, stop: int, cells: int) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from slipway_runtime import draw, files, png, tasks
 from slipway_runtime.manifest import Manifest, SegmentationOutput, Window
 from slipway_runtime.preprocess import Prepared
 from slipway_runtime.resize import Resize, rows
+from slipway_runtime.sigmoid import highest_outside
 
 #: Endings of what `Result.beside` holds.
 BESIDE = (".labels.png",)
@@ -175,7 +176,7 @@ def _labels(logits: NDArray[np.float32], prepared: Prepared, output: Segmentatio
         if output.threshold is None:
             _argmax(planes, block)
         else:
-            block[:] = _sigmoid(next(planes)) > np.float32(output.threshold)
+            block[:] = next(planes) > highest_outside(output.threshold)
     return labels
 
 
@@ -185,8 +186,3 @@ def _argmax(planes: Iterator[NDArray[np.float32]], labels: NDArray[np.uint8]) ->
     for label, plane in enumerate(planes, 1):
         np.copyto(labels, label, where=plane > best)
         np.maximum(best, plane, out=best)
-
-
-def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.floating]:
-    with np.errstate(over="ignore"):  # e^89 is infinite in float32, and 1 / (1 + ∞) the right 0
-        return 1 / (1 + np.exp(-values))
