@@ -36,7 +36,7 @@ SECONDS_EACH ?= 60
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer native fuzz splash models-table pooling-proof test test-all test-gpu lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -107,7 +107,7 @@ infer: $(if $(NATIVE),native,.venv/ready) ## predict: IMAGES=images, folders or 
 
 native: ## build ort_infer, the runtime in C++, in .build/native [ORT_ROOT=]
 	@command -v cmake > /dev/null || { echo "error: cmake is missing; on Debian: apt-get install --no-install-recommends $$(tr '\n' ' ' < $(NATIVE_SOURCE)/packages.txt)"; exit 4; } >&2
-	@cmake -S $(NATIVE_SOURCE) -B $(BUILD) $(CMAKE_FLAGS) --log-level=NOTICE > /dev/null
+	@cmake -S $(NATIVE_SOURCE) -B $(BUILD) $(CMAKE_FLAGS) $(CMAKE_MORE) --log-level=NOTICE > /dev/null
 	@cmake --build $(BUILD) --parallel $(shell nproc)
 	@echo "wrote $(BUILD)/ort_infer; next: make infer NATIVE=1 BUNDLE=… IMAGES=…"
 
@@ -128,13 +128,16 @@ look-data: .venv/ready ## draw a prepared set's images with their labels: DATA=w
 	  $(call flag,JSON,--json)
 
 test: .venv/ready ## the tests
-	@$(PYTHON) -m pytest -m 'not slow and not gpu' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not slow and not gpu and not docker' $(ARGS)
 
 test-all: .venv/ready ## the tests, slow ones too
-	@$(PYTHON) -m pytest -m 'not gpu' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not gpu and not docker' $(ARGS)
 
 test-gpu: .venv/ready ## the tests that need an NVIDIA GPU
 	@$(PYTHON) -m pytest -m gpu $(ARGS)
+
+test-docker: .venv/ready ## the tests that build images and run containers
+	@$(PYTHON) -m pytest -m docker $(ARGS)
 
 lint: .venv/ready ## ruff, the type checker and clang-format
 	@.venv/bin/ruff check .
