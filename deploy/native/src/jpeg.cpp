@@ -21,8 +21,8 @@ constexpr int kQuality = 95;
 constexpr int kApp1 = JPEG_APP0 + 1;
 // What tells an EXIF segment from others of its kind, as XMP.
 constexpr std::array<std::uint8_t, 6> kExif{'E', 'x', 'i', 'f', 0, 0};
-// More scans than any encoder makes of a progressive image: each costs a pass over all pixels, however short it is.
-constexpr int kMaxScans = 500;
+// The most scans that libjpeg's own encoder makes. A few bytes of a hostile file's scan cost a pass over all pixels.
+constexpr int kMaxScans = 100;
 
 // libjpeg's error handling: silent, and errors jump to `jump`. The jump runs no destructors, so nothing between it and
 // the error may need one.

@@ -2,8 +2,9 @@
 
 #include <png.h>
 
-#include <algorithm>
 #include <cstring>
+#include <new>
+#include <utility>
 #include <vector>
 
 #include "error.hpp"
