@@ -75,7 +75,8 @@ TEST(Segmentation, LogitsAreResizedBeforeTheyAreCompared) {
 }
 
 TEST(Segmentation, AThresholdTellsTwoClassesApart) {
-  const auto logits = tensor_of({-1, 0, 0.5F, 1}, {1, 1, 2, 2});
+  // In float32, 1 / (1 + e^-8.94e-8) is 0.5.
+  const auto logits = tensor_of({-1, 8.94e-8F, 0.5F, 1}, {1, 1, 2, 2});
   EXPECT_EQ(line_of({false, 0.5, {}}, logits, image_of({2, 2})),
             "road 50.0 %  sky 50.0 %");
   EXPECT_EQ(line_of({false, 0.7, {}}, logits, image_of({2, 2})),

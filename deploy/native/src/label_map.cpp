@@ -3,11 +3,12 @@
 #include "label_map.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "resize.hpp"
+#include "sigmoid.hpp"
 
 namespace slipway {
 namespace {
@@ -44,15 +45,14 @@ void label_block(const Logits& logits, std::span<const PlaneResize> steps, int s
   }
 }
 
-// 1 where the sigmoid of the one plane is above the threshold.
-void label_block(const Logits& logits, std::span<const PlaneResize> steps, int start, float threshold,
-                 cv::Mat& labels) {
+// 1 where the one plane is above `outside`, the highest logit that is 0.
+void label_block(const Logits& logits, std::span<const PlaneResize> steps, int start, float outside, cv::Mat& labels) {
   const cv::Mat plane = resized_rows(logits.plane(0), steps, start, start + labels.rows);
   for (int y = 0; y < labels.rows; ++y) {
     const auto* values = plane.ptr<float>(y);
     auto* written = labels.ptr<std::uint8_t>(y);
     const int width = labels.cols;
-    for (int x = 0; x < width; ++x) written[x] = 1.F / (1.F + std::exp(-values[x])) > threshold;
+    for (int x = 0; x < width; ++x) written[x] = values[x] > outside;
   }
 }
 
@@ -79,11 +79,12 @@ cv::Mat label_map(const Logits& logits, const Prepared& prepared, const Segmenta
   const auto steps = steps_of(logits.size, prepared, output.align_corners);
   const auto [width, height] = prepared.original;
   cv::Mat labels = cv::Mat::zeros(prepared.original, CV_8UC1);
+  const float outside = output.threshold ? highest_outside(*output.threshold) : 0;
   const int step = std::max(1, kBlock / width);
   for (int start = 0; start < height; start += step) {
     cv::Mat block = labels.rowRange(start, std::min(start + step, height));
     if (output.threshold)
-      label_block(logits, steps, start, static_cast<float>(*output.threshold), block);
+      label_block(logits, steps, start, outside, block);
     else
       label_block(logits, steps, start, block);
   }
