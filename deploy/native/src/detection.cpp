@@ -86,6 +86,12 @@ class Detected final : public Result {
     return canvas;
   }
 
+  // Paste the masks of the detections shown.
+  void settle() const override {
+    if (found_.masks)
+      for (const auto index : shown()) found_.masks->at(index);
+  }
+
  private:
   // The detections with a score of the threshold or more, best first.
   std::vector<std::size_t> shown() const {

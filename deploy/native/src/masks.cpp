@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <utility>
+
+#include "sigmoid.hpp"
 
 namespace slipway {
 namespace {
@@ -74,19 +75,6 @@ void sample_row(const cv::Mat& grid, const Between& down, const std::vector<Betw
   }
 }
 
-bool above(float logit, float threshold) { return 1.0F / (1.0F + std::exp(-logit)) > threshold; }
-
-// The highest logit whose sigmoid is not above the threshold. Comparing with it spares an exponential a pixel.
-float highest_outside(float threshold) {
-  float outside = -128.0F, inside = 128.0F;  // e^128 is infinite in float32
-  if (!above(inside, threshold)) return std::numeric_limits<float>::infinity();
-  for (;;) {
-    const float middle = outside + (inside - outside) / 2.0F;
-    if (middle == outside || middle == inside) return outside;
-    (above(middle, threshold) ? inside : outside) = middle;
-  }
-}
-
 // Pixels outside and inside by turns.
 class Runs {
  public:
@@ -150,7 +138,7 @@ ImageMasks::ImageMasks(Planes logits, const Prepared& prepared, double threshold
       scaled_(static_cast<int>(std::ceil(prepared.size.width * (1 / prepared.scale_y))),
               static_cast<int>(std::ceil(prepared.size.height * (1 / prepared.scale_x)))),
       steps_{{logits_.size, prepared.size, false}, {prepared.size, scaled_, false}},
-      highest_outside_(highest_outside(static_cast<float>(threshold))) {}
+      highest_outside_(highest_outside(threshold)) {}
 
 Mask ImageMasks::at(std::size_t index) const {
   // OpenCV has no header for constant memory; nothing writes to this one.

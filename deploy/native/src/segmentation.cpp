@@ -13,6 +13,8 @@ namespace {
 
 // How many classes `line` names.
 constexpr std::size_t kNamed = 5;
+// The ending of the label map that is written beside a drawing.
+constexpr const char* kBeside = ".labels.png";
 
 struct Area {
   int label = 0;
@@ -71,7 +73,7 @@ class SegmentationResult final : public Result {
   }
 
   std::map<std::string, Bytes> beside() const override {
-    return {{".labels.png", encode_labels(labels_, manifest_.palette)}};
+    return {{kBeside, encode_labels(labels_, manifest_.palette)}};
   }
 
  private:
@@ -105,6 +107,8 @@ class Segmentation final : public Task {
     const auto logits = logits_at(output_named(outputs, graph_.output), index, graph_.channels);
     return std::make_unique<SegmentationResult>(manifest_, label_map(logits, prepared, output_));
   }
+
+  std::vector<std::string> beside() const override { return {kBeside}; }
 
  private:
   const Manifest& manifest_;
