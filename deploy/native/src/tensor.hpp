@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -35,10 +36,10 @@ struct Tensor {
 using Outputs = std::vector<Tensor>;
 
 // Throws VerificationError where there is none: the graph's outputs were compared with the manifest's when it was opened.
-inline const Tensor& output_named(const Outputs& outputs, const std::string& name) {
+inline const Tensor& output_named(const Outputs& outputs, std::string_view name) {
   for (const auto& output : outputs)
     if (output.name == name) return output;
-  throw VerificationError("the graph gave no output '" + name + "'; verify the export");
+  throw VerificationError("the graph gave no output '" + std::string(name) + "'; verify the export");
 }
 
 }  // namespace slipway

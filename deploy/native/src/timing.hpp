@@ -1,6 +1,7 @@
 // The timer: warm up until the duration has settled, then time every single call, as `benchmarks/timing.py` does.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
