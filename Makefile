@@ -167,6 +167,10 @@ requirements: ## compile requirements/*.in anew, with hashes
 	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	    --override overrides.in $$([ $$set = dev ] || echo --constraint dev.txt) $$set.in -o $$set.txt; done; \
 	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.10 --generate-hashes --only-binary :all: runtime.in -o runtime.txt; \
+	  compile="$(abspath $(UV)) pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: --constraint dev.txt"; \
+	  $$compile --no-deps native.in -o native.txt; \
+	  sed -nE 's/^onnxruntime(==[^ ]+).*/onnxruntime-gpu\1/p' dev.txt | $$compile --constraint - \
+	    $$(printf -- '--no-emit-package %s ' flatbuffers numpy packaging protobuf) native-cuda.in -o native-cuda.txt; \
 	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.9 --generate-hashes --only-binary :all: uv.in -o uv.txt
 
 clean: ## remove caches and what was built; data, work and .venv stay

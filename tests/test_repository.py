@@ -35,13 +35,14 @@ def test_control_a_missing_hash_is_seen() -> None:
     assert unhashed("numpy==2.0 \\\n    --hash=sha256:00\ntorch==2.11.0\n") == ["torch==2.11.0"]
 
 
+def pins(name: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+==[^ ]+)", (ROOT / "requirements" / name).read_text(), re.M))
+
+
 def test_all_sets_agree_on_versions() -> None:
-    """What is tested (dev) is what the images install (train, deploy)."""
-
-    def pins(name: str) -> set[str]:
-        return set(re.findall(r"^([a-z0-9-]+==[^ ]+)", (ROOT / "requirements" / name).read_text(), re.M))
-
+    """What is tested (dev) is what the images install (train, deploy, native)."""
     assert pins("train.txt") <= pins("deploy.txt") <= pins("dev.txt")
+    assert {pin.replace("-gpu", "") for pin in pins("native.txt") | pins("native-cuda.txt")} <= pins("dev.txt")
 
 
 def test_no_package_index_is_named() -> None:
