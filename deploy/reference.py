@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deploy import tasks
 from slipway_runtime.manifest import Postprocess
+from slipway_runtime.preprocess import plain_opencv
 from train import checkpoint, compat
 from train import config as configs
 from train.errors import InputError
@@ -87,7 +88,8 @@ class Reference:
         compat.use(self.config.default_scope)  # another task's model may have been built since
         pipeline = Compose(steps)
         for path in paths:
-            packed = pseudo_collate([pipeline(dict(img_path=str(path)))])
+            with plain_opencv():
+                packed = pseudo_collate([pipeline(dict(img_path=str(path)))])
             prepared = self.model.data_preprocessor(packed, training=False)
             if not native:
                 self.task.policy(prepared["data_samples"][0])

@@ -247,6 +247,39 @@ def test_what_fills_a_fixed_batch_up_is_not_looked_at(make_bundle: BundleMaker, 
         fading([colours["grey"], colours["red"]])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        ("float32", (0.1, -70000.0, 2.5), (np.float32(0.1), -70000.0, 2.5)),
+        ("float16", (2049.0, 2051.0, -70000.0), (2048.0, 2052.0, -np.inf)),
+        ("uint8", (0.5, 1.5, 2.5, 254.5, 255.5, 1e9, -0.5, -1e9), (0, 2, 2, 254, 255, 255, 0, 0)),
+        ("int8", (0.5, -1.5, 126.5, 127.5, 1e9, -128.5, -1e9), (0, -2, 126, 127, 127, -128, -128)),
+    ],
+)
+def test_images_are_rounded_to_the_graphs_data_type(
+    bundle: Path, dtype: str, values: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    model = slipway_runtime.load(bundle)
+    spec = model.manifest.inputs[0].model_copy(update={"dtype": dtype})
+    session = Doubled(model.session)
+    session.inputs = (spec,)
+    typed = slipway_runtime.Model(model.manifest.model_copy(update={"inputs": (spec,)}), session)
+    fed = typed.feeds([np.array(values, np.float32).reshape(1, 1, -1)])["image"]
+    assert fed.dtype == dtype
+    assert fed.ravel().tolist() == np.array(expected, dtype).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "bool"])
+def test_images_are_never_of_other_data_types(bundle: Path, colours: Colours, dtype: str) -> None:
+    model = slipway_runtime.load(bundle)
+    spec = model.manifest.inputs[0].model_copy(update={"dtype": dtype})
+    session = Doubled(model.session)
+    session.inputs = (spec,)
+    typed = slipway_runtime.Model(model.manifest.model_copy(update={"inputs": (spec,)}), session)
+    with pytest.raises(SessionError, match=f"input 'image' is float32, expected {dtype}"):
+        typed(colours["red"])
+
+
 def test_errors_name_the_image(bundle: Path, tmp_path: Path) -> None:
     model = slipway_runtime.load(bundle)
     with pytest.raises(ImageError, match=r"missing\.png"):

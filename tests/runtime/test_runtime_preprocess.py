@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from mmseg.structures import SegDataSample
 
 from slipway_runtime import manifest as m
 from slipway_runtime.errors import ImageError
-from slipway_runtime.preprocess import STEPS, preprocess
+from slipway_runtime.preprocess import STEPS, plain_opencv, preprocess
 
 SIZES = [(1, 1), (2, 3), (7, 7), (31, 64), (64, 31), (224, 224), (225, 223), (480, 33), (50, 641), (333, 500)]
 INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "area", "lanczos"]
@@ -28,8 +29,9 @@ def random_image(height: int, width: int) -> np.ndarray:
 def reference(image: np.ndarray, transforms: list[Any], preprocessor: ClsDataPreprocessor | None = None) -> np.ndarray:
     """What the model gets: the transforms, mmpretrain's packing, the data preprocessor; as C×H×W."""
     results: dict[str, Any] = {"img": image}
-    for transform in transforms:
-        results = transform(results)
+    with plain_opencv():
+        for transform in transforms:
+            results = transform(results)
     tensor = torch.from_numpy(np.ascontiguousarray(results["img"].transpose(2, 0, 1)))
     return (preprocessor or ClsDataPreprocessor())({"inputs": [tensor]})["inputs"][0].numpy()
 
@@ -53,6 +55,21 @@ def test_resize(size: tuple[int, int], keep_ratio: bool, interpolation: Any) -> 
         step = m.Resize(width=width, height=height, keep_ratio=keep_ratio, interpolation=interpolation)
         transform = Resize(scale=(width, height), keep_ratio=keep_ratio, interpolation=interpolation)
         assert_same(prepare(image, [m.Decode(), step]), reference(image, [transform]))
+
+
+@pytest.mark.skipif("Intel IPP" not in cv2.getBuildInformation(), reason="this OpenCV is plain already")
+def test_intels_library_would_round_otherwise_and_is_left_as_it_was() -> None:
+    image = random_image(333, 500)
+    step = m.Resize(width=97, height=41, interpolation="bicubic")
+    used = cv2.ipp.useIPP()
+    plain = prepare(image, [m.Decode(), step])
+    assert cv2.ipp.useIPP() == used
+    cv2.ipp.setUseIPP(True)
+    theirs = cv2.resize(image, (97, 41), interpolation=cv2.INTER_CUBIC).transpose(2, 0, 1)
+    cv2.ipp.setUseIPP(used)
+    differs = plain != theirs
+    assert differs.any()
+    assert np.abs(plain - theirs).max() == 1
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -61,7 +61,7 @@ def build_segmenter(weight: np.ndarray = WEIGHT, stride: int = 1) -> onnx.ModelP
     )
     classify = helper.make_node("Conv", ["pooled", "weight"], ["logits"])
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", 3, "height", "width"))]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", 4, "h", "w"))]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", weight.shape[1], "h", "w"))]
     kernel = numpy_helper.from_array(np.ascontiguousarray(weight.T)[..., None, None], "weight")
     graph = helper.make_graph([pool, classify], "tiny", inputs, outputs, [kernel])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

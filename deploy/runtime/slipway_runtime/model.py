@@ -127,7 +127,7 @@ class Model:
         return tasks.inputs(self.manifest, prepared)
 
     def feeds(self, arrays: Sequence[NDArray[np.float32]]) -> dict[str, NDArray]:
-        """Stack C×H×W arrays of one shape into the graph's input, N×C×H×W.
+        """Stack C×H×W arrays of one shape into the graph's input, N×C×H×W, in the graph's own data type.
 
         Where the graph's batch is fixed and larger, the last image is repeated.
 
@@ -139,7 +139,7 @@ class Model:
         shapes = {array.shape for array in arrays}
         if len(shapes) != 1 or len(arrays) > size:
             raise UsageError(f"a batch is {spec.shape}, got {len(arrays)} images of shapes {sorted(shapes)}")
-        return {spec.name: np.stack([*arrays, *[arrays[-1]] * (size - len(arrays))])}
+        return {spec.name: _cast(np.stack([*arrays, *[arrays[-1]] * (size - len(arrays))]), spec.dtype)}
 
     @property
     def _fixed_batch(self) -> int | None:
@@ -156,6 +156,15 @@ class Model:
                     f"{self.manifest.name}: output '{name}' has values that are no finite numbers; verify the export"
                 )
         return outputs
+
+
+def _cast(batch: NDArray[np.float32], dtype: str) -> NDArray:
+    """Round to nearest even, for integers within their range; what images never are stays, and is refused by sessions."""
+    if dtype in ("uint8", "int8"):
+        limits = np.iinfo(dtype)
+        return np.clip(np.rint(batch), limits.min, limits.max).astype(dtype)
+    with np.errstate(over="ignore"):  # too large for float16 is infinite
+        return batch.astype(np.float16) if dtype == "float16" else batch
 
 
 def _embedded(path: Path, metadata: Mapping[str, str]) -> Manifest:
