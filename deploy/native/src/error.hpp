@@ -1,6 +1,7 @@
 // Errors meant for the user, each with the exit code that the command line gives: those of `slipway_runtime.errors`.
 #pragma once
 
+#include <cctype>
 #include <stdexcept>
 #include <string>
 
@@ -38,5 +39,15 @@ struct SessionError : Error {
 struct VerificationError : Error {
   explicit VerificationError(const std::string& text) : Error(text, 5) {}
 };
+
+// What a library says, of any length, as a part of such a line.
+inline std::string one_line(const char* text) {
+  std::string line;
+  for (const char* at = text; *at && line.size() < 300; ++at) {
+    const bool space = std::isspace(static_cast<unsigned char>(*at)) != 0;
+    if (!space || (!line.empty() && line.back() != ' ')) line += space ? ' ' : *at;
+  }
+  return line;
+}
 
 }  // namespace slipway

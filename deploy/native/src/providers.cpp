@@ -54,7 +54,7 @@ void add_provider(Ort::SessionOptions& settings, const SessionOptions& options) 
     else
       add_tensorrt(settings, options.cache.string());
   } catch (const Ort::Exception& error) {
-    throw SessionError(wanted + " did not start (" + std::string(error.what()).substr(0, 300) +
+    throw SessionError(wanted + " did not start (" + one_line(error.what()) +
                        "); it needs CUDA with cuDNN and a driver for it, or use device cpu");
   }
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cctype>
 
 #include "error.hpp"
 #include "graph_cache.hpp"
@@ -26,15 +25,6 @@ constexpr std::array<std::pair<ONNXTensorElementDataType, DType>, 7> kDTypes{
 Ort::Env& environment() {
   static Ort::Env env(ORT_LOGGING_LEVEL_FATAL, "ort_infer");  // every error is raised as well
   return env;
-}
-
-std::string one_line(const char* text) {
-  std::string line;
-  for (const char* at = text; *at && line.size() < 300; ++at) {
-    const bool space = std::isspace(static_cast<unsigned char>(*at)) != 0;
-    if (!space || (!line.empty() && line.back() != ' ')) line += space ? ' ' : *at;
-  }
-  return line;
 }
 
 ONNXTensorElementDataType element_type(DType dtype) {
@@ -62,6 +52,16 @@ TensorSpec spec_of(const std::string& name, const Ort::TypeInfo& type) {
 bool is_bad_file(OrtErrorCode code) {
   return code == ORT_FAIL || code == ORT_INVALID_ARGUMENT || code == ORT_NO_SUCHFILE || code == ORT_NO_MODEL ||
          code == ORT_INVALID_PROTOBUF || code == ORT_INVALID_GRAPH;
+}
+
+// A device that fails at the start has a damaged file's code; what the CPU opens is not damaged.
+bool opens_on_cpu(const std::filesystem::path& graph) {
+  try {
+    const Ort::Session session(environment(), graph.c_str(), Ort::SessionOptions());
+    return true;
+  } catch (const Ort::Exception&) {
+    return false;
+  }
 }
 
 void check_finite(const Tensor& tensor) {
@@ -127,6 +127,7 @@ struct Session::Impl {
 };
 
 Session::Session(const std::filesystem::path& graph, const SessionOptions& options) : impl_(std::make_unique<Impl>()) {
+  auto& env = environment();  // before a provider is loaded, whose errors go through its logger
   Ort::SessionOptions settings;
   settings.SetLogSeverityLevel(ORT_LOGGING_LEVEL_FATAL);
   settings.SetInterOpNumThreads(1);
@@ -138,11 +139,11 @@ Session::Session(const std::filesystem::path& graph, const SessionOptions& optio
   add_provider(settings, options);
   try {
     GraphCache cache(graph, options);
-    impl_->session = Ort::Session(environment(), cache.prepare(settings).c_str(), settings);
+    impl_->session = Ort::Session(env, cache.prepare(settings).c_str(), settings);
     cache.keep();
     impl_->read_specs();
   } catch (const Ort::Exception& error) {
-    if (is_bad_file(error.GetOrtErrorCode()))
+    if (is_bad_file(error.GetOrtErrorCode()) && (options.device == "cpu" || !opens_on_cpu(graph)))
       throw BundleError(path + ": not a usable ONNX file (" + one_line(error.what()) + "); export again");
     throw SessionError(path + ": onnxruntime cannot run this graph on " + options.device + " (" +
                        one_line(error.what()) + ")");
