@@ -1,5 +1,6 @@
 """The image of `ort_infer` (docker/runtime.Dockerfile): small, without privileges, and it answers as `slipway_runtime` does."""
 
+import functools
 import json
 import os
 import re
@@ -193,7 +194,7 @@ def test_nothing_can_be_written_but_where_it_is_mounted(container: Container, mo
     shutil.copytree(photos, mounted / "photos")
     for user in (None, 0):
         done = container("bundle", "photos", "--out", "drawn", user=user)
-        assert done.returncode == 3
+        assert done.returncode == 2
         assert "Read-only file system" in done.stderr.splitlines()[-1]
 
 
@@ -238,6 +239,7 @@ def test_what_the_image_says_of_itself(image: str) -> None:
     assert "ort_infer" in labels["description"]
 
 
+@functools.cache
 def files(image: str) -> list[str]:
     """Names of all files of an image."""
     made = docker("create", image, "none").stdout.strip()
@@ -254,7 +256,7 @@ def test_neither_compiler_nor_python_nor_what_apt_leaves(image: str) -> None:
     added = set(files(image)) - set(files(BASE))
     assert "usr/local/bin/ort_infer" in added
     assert {name for name in added if TOOLS.search(name)} == set()
-    assert {name for name in files(image) if re.search(r"(^|/)(python|gcc|g\+\+|cc1)[^/]*$", name)} == set()
+    assert {name for name in files(image) if "bin/" in name and TOOLS.search(name)} == set()
     assert {name for name in added if name.startswith(("var/lib/apt/", "var/cache/", "var/log/", "tmp/"))} == set()
 
 
