@@ -56,9 +56,12 @@ std::string_view Manifest::task() const {
 
 Manifest read_manifest(const std::filesystem::path& bundle) {
   const auto path = bundle / kManifestName;
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
-  if (!std::filesystem::is_regular_file(path) || !file || !(text << file.rdbuf())) {
+  text << file.rdbuf();
+  std::error_code ignored;
+  if (!file || !std::filesystem::is_regular_file(path, ignored)) {
     throw BundleError(path.string() + ": not a bundle's manifest (" + std::strerror(errno ? errno : EINVAL) +
                       "); a bundle is a folder made by `make export-…`");
   }

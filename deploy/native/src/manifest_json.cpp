@@ -258,25 +258,40 @@ Manifest manifest_of(const Value& root) {
   return manifest;
 }
 
+// No manifest is nested as deep; what were deeper would overflow the stack where it is shown.
+constexpr int kMostLevels = 32;
+
+// What the parser lets pass is refused first: a byte order mark, and whatever comes after a null byte.
+nlohmann::json json_of(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF"))
+    throw std::invalid_argument("not valid JSON (it begins with a byte order mark)");
+  if (text.find('\0') != text.npos) throw std::invalid_argument("not valid JSON (it holds a null byte)");
+  return nlohmann::json::parse(text, [](int depth, nlohmann::json::parse_event_t, const nlohmann::json&) {
+    if (depth > kMostLevels) throw std::invalid_argument("not valid JSON (nested too deep)");
+    return true;
+  });
+}
+
+void check_version(const nlohmann::json& raw, const std::string& where) {
+  const auto version = raw.is_object() ? raw.value("schema_version", nlohmann::json()) : nlohmann::json();
+  if (version.is_number_integer() && version == kSchemaVersion) return;
+  throw BundleError(where + ": schema_version " + shown(version) + ", this program reads " +
+                    std::to_string(kSchemaVersion) + "; export again or update ort_infer");
+}
+
 }  // namespace
 
 Manifest parse_manifest(std::string_view text, const std::string& where) {
-  using nlohmann::json;
-  json raw;
   try {
-    raw = json::parse(text);
-  } catch (const json::parse_error& error) {
-    throw BundleError(where + ": not valid JSON (at byte " + std::to_string(error.byte) + "); export again");
-  }
-  const auto version = raw.is_object() && raw.contains("schema_version") ? raw["schema_version"] : json();
-  if (!version.is_number_integer() || version != kSchemaVersion) {
-    throw BundleError(where + ": schema_version " + version.dump(-1, ' ', true, json::error_handler_t::replace) +
-                      ", this program reads " + std::to_string(kSchemaVersion) + "; export again or update ort_infer");
-  }
-  try {
+    const auto raw = json_of(text);
+    check_version(raw, where);
     return manifest_of(Value(raw, ""));
+  } catch (const nlohmann::json::parse_error& error) {
+    throw BundleError(where + ": not valid JSON (at byte " + std::to_string(error.byte) + "); export again");
+  } catch (const nlohmann::json::exception& error) {
+    throw BundleError(where + ": not valid JSON (" + one_line(error.what()) + "); export again");
   } catch (const std::invalid_argument& error) {
-    throw BundleError(where + ": " + error.what() + "; export again");
+    throw BundleError(where + ": " + one_line(error.what()) + "; export again");
   }
 }
 
