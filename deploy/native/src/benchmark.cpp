@@ -157,8 +157,8 @@ class Benchmark {
                         },
                         [](std::size_t, const std::string&) {},
                         [](std::size_t, const ImageError& error) { throw error; }, [] { return false; }};
-    run_pipeline(model_, workers, names_.size(), static_cast<int>(batch_), static_cast<int>(batch_) + options_.workers,
-                 stages);
+    const auto batch = static_cast<int>(std::min(batch_, names_.size()));
+    run_pipeline(model_, workers, names_.size(), batch, batch + options_.workers, stages);
   }
 
   const Model& model_;

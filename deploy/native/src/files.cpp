@@ -103,11 +103,17 @@ Bytes read_file(const fs::path& path) {
   const auto refuse = [&](int error) {
     throw ImageError(path.string() + ": cannot be read as an image file (" + std::strerror(error) + ")");
   };
-  if (fs::is_directory(path)) refuse(EISDIR);
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) refuse(EISDIR);
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   if (!file) refuse(errno ? errno : ENOENT);
-  Bytes content(std::istreambuf_iterator<char>(file), {});
+  Bytes content;
+  std::array<char, 1 << 16> chunk;
+  while (file) {
+    file.read(chunk.data(), chunk.size());
+    content.insert(content.end(), chunk.begin(), chunk.begin() + file.gcount());
+  }
   if (file.bad()) refuse(EIO);
   return content;
 }

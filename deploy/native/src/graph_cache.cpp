@@ -41,6 +41,11 @@ GraphCache::GraphCache(const std::filesystem::path& graph, const SessionOptions&
   entry_ = options.cache / name;
 }
 
+GraphCache::~GraphCache() {
+  std::error_code ignored;
+  if (!fresh_.empty()) std::filesystem::remove(fresh_, ignored);
+}
+
 std::filesystem::path GraphCache::prepare(Ort::SessionOptions& settings) {
   if (entry_.empty()) return graph_;
   const auto hash = read_line(entry_.string() + ".sha256");

@@ -15,6 +15,8 @@ namespace slipway {
 class GraphCache {
  public:
   GraphCache(const std::filesystem::path& graph, const SessionOptions& options);
+  // Leaves nothing behind of a graph that could not be opened.
+  ~GraphCache();
 
   // The file to open, and the settings for it. Throws SessionError for a folder that cannot be written to.
   std::filesystem::path prepare(Ort::SessionOptions& settings);

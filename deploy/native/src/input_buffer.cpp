@@ -18,7 +18,8 @@ T converted(float value) {
     return Ort::Float16_t(value);
   } else {
     const float low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
-    return static_cast<T>(std::clamp(std::nearbyint(value), low, high));
+    // In this order NaN becomes the least value.
+    return static_cast<T>(std::min(std::max(low, std::nearbyint(value)), high));
   }
 }
 
@@ -79,12 +80,19 @@ void InputBuffer::fill(const Batch& batch) {
   }
 }
 
+// The size of the first axis of this name: axes of one name have one size.
+std::int64_t InputBuffer::size_named(const std::string& symbol) const {
+  std::size_t axis = 0;
+  while (spec_.shape[axis].is_fixed() || spec_.shape[axis].symbol != symbol) ++axis;
+  return shape_[axis];
+}
+
 void InputBuffer::check_shape() const {
   bool fits = true, fixed = true;
   std::string found, expected;
   for (std::size_t axis = 0; axis < shape_.size(); ++axis) {
     const auto& dimension = spec_.shape[axis];
-    fits = fits && (!dimension.is_fixed() || dimension.size == shape_[axis]);
+    fits = fits && shape_[axis] == (dimension.is_fixed() ? dimension.size : size_named(dimension.symbol));
     fixed = fixed && dimension.is_fixed();
     found += (axis ? ", " : "") + std::to_string(shape_[axis]);
     expected += (axis ? ", " : "") + (dimension.is_fixed() ? std::to_string(dimension.size) : dimension.symbol);

@@ -24,6 +24,7 @@ class InputBuffer {
 
  private:
   void check_shape() const;
+  std::int64_t size_named(const std::string& symbol) const;
 
   const TensorSpec& spec_;
   std::vector<std::int64_t> shape_;

@@ -1,8 +1,10 @@
 // The command line: `ort_infer BUNDLE FILE…`.
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <opencv2/core.hpp>
+#include <optional>
 
 #include "benchmark.hpp"
 #include "error.hpp"
@@ -37,17 +39,26 @@ exit codes: 0 all predicted · 2 wrong arguments · 3 unreadable bundle or image
 4 engine or device missing · 5 the graph gave values that are no finite numbers · 130 interrupted
 )";
 
+// CLI11's own range lets NaN pass.
+std::string check_share(const std::string& text) {
+  const double share = std::strtod(text.c_str(), nullptr);
+  return share >= 0 && share <= 1 ? "" : "expected a number from 0 to 1, got '" + text + "'";
+}
+
 struct Arguments {
   std::string bundle;
   std::vector<std::string> files;
   ModelOptions model;
   PredictOptions predict;
   BenchmarkOptions benchmark;
+  std::optional<double> opacity;
   bool measure = false;
   std::string timer;
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
+  // More threads than any machine runs would only exhaust this one.
+  const CLI::Range threads(1, 1024);
   auto& session = arguments.model.session;
   auto& predict = arguments.predict;
   app.add_option("BUNDLE", arguments.bundle, "a bundle's folder, or a bare model.onnx")->required();
@@ -55,9 +66,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--device", session.device, "where the graph runs: cpu, cuda, tensorrt (default: cpu)")
       ->check(CLI::IsMember({"cpu", "cuda", "tensorrt"}));
   app.add_option("--threads", session.threads, "threads inside an operator, on the CPU (default: all cores)")
-      ->check(CLI::PositiveNumber);
+      ->check(threads);
   app.add_option("--workers", predict.workers, "threads that decode, preprocess and postprocess (default: all cores)")
-      ->check(CLI::PositiveNumber);
+      ->check(threads);
   app.add_option("--batch", predict.batch, "images at once (default: the graph's, else 1)")->check(CLI::PositiveNumber);
   app.add_flag("--json", predict.json, "print one JSON object a line");
   app.add_option("--out", predict.out,
@@ -65,9 +76,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--topk", arguments.model.topk, "how many classes to show (default: the bundle's)")
       ->check(CLI::PositiveNumber);
   app.add_option("--score", arguments.model.score, "show detections from here on (default: the bundle's)")
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--opacity", predict.opacity, "of classes' and masks' colours, 0 to 1 (default: 0.5)")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(check_share);
+  app.add_option("--opacity", arguments.opacity, "of classes' and masks' colours, 0 to 1 (default: 0.5)")
+      ->check(check_share);
   app.add_option("--cache", session.cache, "keep the optimised graph (tensorrt: the engine) in this folder");
   app.add_option("--inputs", predict.inputs, "write what the graph gets, C×H×W, into this folder as .npy");
   app.add_flag("--benchmark", arguments.measure, "measure instead of predicting");
@@ -82,6 +93,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
 int run(const Arguments& arguments) {
   const auto sources = find_sources(arguments.files);
   const Model model(arguments.bundle, arguments.model);
+  if (arguments.opacity && model.manifest().task() == "classification")
+    throw UsageError("--opacity is for segmentation and detection; " + model.manifest().name + " does classification");
   if (arguments.measure) {
     auto options = arguments.benchmark;
     if (!arguments.timer.empty()) options.timer = parse_timer(arguments.timer);
@@ -90,8 +103,10 @@ int run(const Arguments& arguments) {
     options.json = arguments.predict.json;
     return benchmark(model, sources, options);
   }
-  if (!arguments.predict.out.empty()) check_targets(sources, arguments.predict.out, model.task().beside());
-  return predict(model, sources, arguments.predict);
+  auto options = arguments.predict;
+  if (arguments.opacity) options.opacity = *arguments.opacity;
+  if (!options.out.empty()) check_targets(sources, options.out, model.task().beside());
+  return predict(model, sources, options);
 }
 
 }  // namespace
@@ -120,5 +135,8 @@ int main(int argc, char** argv) {
   } catch (const std::filesystem::filesystem_error& error) {
     say(std::string("error: ") + error.what());
     return ImageError("").exit_code;
+  } catch (const std::exception& error) {  // a fault of this program
+    say(std::string("error: ") + error.what());
+    return 1;
   }
 }

@@ -1,6 +1,9 @@
 #include "predict.hpp"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "error.hpp"
 #include "pipeline.hpp"
@@ -44,10 +47,13 @@ class Prediction {
   }
 
   void done(const std::string& line) {
-    ++done_;
-    std::fwrite(line.data(), 1, line.size(), stdout);
-    std::fputc('\n', stdout);
-    std::fflush(stdout);
+    errno = 0;
+    const bool written = std::fwrite(line.data(), 1, line.size(), stdout) == line.size() &&
+                         std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+    if (written)
+      ++done_;
+    else if (!unwritable_)
+      unwritable_ = errno ? errno : EIO;
     progress();
   }
 
@@ -58,7 +64,7 @@ class Prediction {
   }
 
   // Nobody reads on (`… | head`), or the user has had enough.
-  bool stop() const { return interrupted() || std::ferror(stdout); }
+  bool stop() const { return interrupted() || unwritable_; }
 
   int close() const {
     show_progress("");
@@ -70,7 +76,11 @@ class Prediction {
       say("interrupted: " + std::to_string(done_) + " of " + std::to_string(count) + " files are done");
       return 130;
     }
-    if (std::ferror(stdout)) return 1;
+    if (unwritable_ == EPIPE) return 1;
+    if (unwritable_) {
+      say(std::string("error: stdout: cannot be written (") + std::strerror(unwritable_) + ")");
+      return ImageError("").exit_code;
+    }
     return failed_ ? ImageError("").exit_code : 0;
   }
 
@@ -83,13 +93,15 @@ class Prediction {
   const std::vector<Source>& sources_;
   const PredictOptions& options_;
   std::size_t done_ = 0, failed_ = 0;
+  int unwritable_ = 0;  // why stdout is, as errno has it
 };
 
 }  // namespace
 
 int predict(const Model& model, const std::vector<Source>& sources, const PredictOptions& options) {
   Prediction prediction(model, sources, options);
-  const auto batch = model.batch_size(options.batch);
+  const auto most = static_cast<std::size_t>(model.batch_size(options.batch));
+  const auto batch = static_cast<int>(std::min(most, sources.size()));
   ThreadPool workers(options.workers);
   const Stages stages{
       [&](std::size_t index) { return prediction.load(index); },

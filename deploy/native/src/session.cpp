@@ -32,6 +32,7 @@ ONNXTensorElementDataType element_type(DType dtype) {
 }
 
 TensorSpec spec_of(const std::string& name, const Ort::TypeInfo& type) {
+  if (type.GetONNXType() != ONNX_TYPE_TENSOR) throw BundleError("'" + name + "' is no tensor");
   const auto info = type.GetTensorTypeAndShapeInfo();
   const auto element = info.GetElementType();
   const auto* found =
@@ -142,6 +143,8 @@ Session::Session(const std::filesystem::path& graph, const SessionOptions& optio
     impl_->session = Ort::Session(env, cache.prepare(settings).c_str(), settings);
     cache.keep();
     impl_->read_specs();
+  } catch (const BundleError& error) {
+    throw BundleError(path + ": not a usable ONNX file (" + error.what() + "); export again");
   } catch (const Ort::Exception& error) {
     if (is_bad_file(error.GetOrtErrorCode()) && (options.device == "cpu" || !opens_on_cpu(graph)))
       throw BundleError(path + ": not a usable ONNX file (" + one_line(error.what()) + "); export again");

@@ -59,7 +59,7 @@ TimerSettings parse_timer(const std::string& text) {
     return {value["seconds"].number(),   count("min_calls"),    count("max_calls"),
             value["window_ms"].number(), count("window_calls"), count("settled_windows"),
             value["tolerance"].number(), count("max_windows")};
-  } catch (const nlohmann::json::parse_error&) {
+  } catch (const nlohmann::json::exception&) {
     throw UsageError("--timer: not valid JSON");
   } catch (const std::invalid_argument& error) {
     throw UsageError(std::string("--timer: ") + error.what());
