@@ -32,7 +32,9 @@ BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE
 NATIVE_SOURCE = deploy/native
 BUILD = .build/native
 CPP = $(wildcard $(NATIVE_SOURCE)/*/*.cpp $(NATIVE_SOURCE)/*/*.hpp tests/native/*.cpp)
+CPP_STYLE = --style=file:$(NATIVE_SOURCE)/.clang-format
 SECONDS_EACH ?= 60
+CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
@@ -111,10 +113,14 @@ native: ## build ort_infer, the runtime in C++, in .build/native [ORT_ROOT=]
 	@cmake --build $(BUILD) --parallel $(shell nproc)
 	@echo "wrote $(BUILD)/ort_infer; next: make infer NATIVE=1 BUNDLE=… IMAGES=…"
 
-fuzz: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (needs clang)
-	@cmake -S $(NATIVE_SOURCE) -B $(BUILD)-fuzz $(CMAKE_FLAGS) -DSLIPWAY_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ --log-level=NOTICE > /dev/null
+fuzz: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (needs clang: CLANG=clang++)
+	@command -v $(CLANG) > /dev/null || { echo "error: $(CLANG) is missing; name a clang++ of yours with CLANG=" >&2; exit 4; }
+	@cmake -S $(NATIVE_SOURCE) -B $(BUILD)-fuzz $(CMAKE_FLAGS) -DSLIPWAY_FUZZ=ON -DCMAKE_CXX_COMPILER=$(CLANG) --log-level=NOTICE > /dev/null
 	@cmake --build $(BUILD)-fuzz --parallel $(shell nproc)
-	@for fuzzer in $(BUILD)-fuzz/fuzz_*; do echo "$$fuzzer, $(SECONDS_EACH) s" >&2; mkdir -p $$fuzzer.corpus; \
+	@for source in $(NATIVE_SOURCE)/fuzz/*.cpp; do name=$$(basename $$source .cpp); fuzzer=$(BUILD)-fuzz/fuzz_$$name; \
+	  echo "$$fuzzer, $(SECONDS_EACH) s" >&2; mkdir -p $$fuzzer.corpus; \
+	  for seed in $(NATIVE_SOURCE)/fuzz/seeds/$$name/*; do case $$seed in \
+	    *.base64) base64 -d $$seed > $$fuzzer.corpus/$$(basename $$seed .base64) ;; *) cp $$seed $$fuzzer.corpus ;; esac; done; \
 	  $$fuzzer -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$$fuzzer.found- $$fuzzer.corpus; done
 
 splash: .venv/ready ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
@@ -142,13 +148,13 @@ test-docker: .venv/ready ## the tests that build images and run containers
 lint: .venv/ready ## ruff, the type checker and clang-format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/clang-format --dry-run -Werror $(CPP)
+	@.venv/bin/clang-format $(CPP_STYLE) --dry-run -Werror $(CPP)
 	@.venv/bin/mypy
 
 format: .venv/ready ## let ruff and clang-format mend what they can
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
-	@.venv/bin/clang-format -i $(CPP)
+	@.venv/bin/clang-format $(CPP_STYLE) -i $(CPP)
 
 schema: .venv/ready ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
