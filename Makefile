@@ -38,7 +38,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -100,6 +100,10 @@ verify: .venv/ready ## compare a bundle once more with its model: EXP=…
 
 bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
+
+bench-folder: .venv/ready ## whole folders, files → predictions: ort_infer, slipway_runtime and PyTorch: EXP="A B" [ROUNDS= COUNT=]
+	@$(PYTHON) -m benchmarks.folder $(CHOSEN) --work $(WORK) $(call flag,ROUNDS,--rounds,$(ROUNDS)) $(call flag,COUNT,--images,$(COUNT)) \
+	  $(call flag,JSON,--json)
 
 infer: $(if $(NATIVE),native,.venv/ready) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
 	@$(if $(NATIVE),$(BUILD)/ort_infer,$(PYTHON) -m slipway_runtime) $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \

@@ -47,18 +47,18 @@ def _table(task: str, results: Sequence[Results]) -> list[str]:
     return table(header, lines)
 
 
-def insert(document: Path, text: str) -> None:
+def insert(document: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Put the table between a document's two markers.
 
     Raises:
         UsageError: the document lacks the markers.
     """
     content = document.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UsageError(f"{document}: has no place for a table; add the lines {BEGIN} and {END}")
-    write_atomic(document, f"{before}{BEGIN}\n{text}{END}{after}")
+    before, found, rest = content.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise UsageError(f"{document}: has no place for a table; add the lines {begin} and {end}")
+    write_atomic(document, f"{before}{begin}\n{text}{end}{after}")
 
 
 def _cells(results: Results, backend: str) -> list[str]:

@@ -5,9 +5,8 @@ A fresh process, so that no engine inherits another's threads, memory pool or ca
 
 import os
 import random
-import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -20,9 +19,13 @@ from benchmarks import backends, exported, metrics, timing
 from benchmarks.baselines.eager import PyTorchSession
 from benchmarks.inputs import Inputs, Size, choose
 from benchmarks.matrix import Boundary
+from benchmarks.memory import peak_rss_mib
+from benchmarks.native import Program
 from benchmarks.timing import Call, TimerSettings, Timing
 from slipway_runtime import Model, load
 from slipway_runtime.errors import SessionError
+from slipway_runtime.preprocess import preprocess
+from slipway_runtime.tasks import Result
 from train import cli, tasks
 from train.errors import BackendError
 from train.files import write_atomic
@@ -91,39 +94,63 @@ def measure(spec: Spec) -> Outcome:
         return Outcome(status="unavailable", reason=reason)
     cv2.setNumThreads(spec.threads)
     try:
-        session = backend.open(subject, spec.device, spec.threads)
+        opened = backend.open(subject, spec.device, spec.threads)
     except (BackendError, SessionError) as error:
         return Outcome(status="unavailable", reason=str(error))
-    model = load(subject.experiment.bundle, device=spec.device, threads=spec.threads, session=session)
+    engine = opened if isinstance(opened, Program) else InProcess(load(subject.experiment.bundle, session=opened))
     samples: list[Sample] = tasks.named(subject.manifest.task).samples(subject.data_root, "val")
+    paths = [path for path, _ in samples]
     # Seeded by the matrix alone: every backend and every repetition sees the same images.
-    inputs = choose(model, [path for path, _ in samples], spec.inputs, spec.batch, spec.seed)
-    outcome = _time(model, inputs, spec)
+    inputs = choose(subject.manifest, paths, spec.inputs, spec.batch, spec.seed)
+    outcome = _time(engine, inputs, spec)
     if spec.accuracy_batch_size is not None:
-        pixels = model.preprocess(samples[0][0]).array[0].size
+        pixels = preprocess(paths[0], subject.manifest.preprocess).array[0].size
         size = fixed if isinstance(fixed, int) else min(spec.accuracy_batch_size, max(1, ACCURACY_PIXELS // pixels))
         metric = metrics.for_task(subject.manifest)
-        _count(metric, model, samples, size)
+        _count(metric, engine.predict(paths, size), samples)
         outcome.images, outcome.accuracy = metric.images, metric.compute()
-        outcome.accuracy |= _native(metric, model, samples)
+        if isinstance(engine, InProcess):
+            outcome.accuracy |= _native(metric, engine.model, samples)
     return outcome
 
 
-def _time(model: Model, inputs: Inputs, spec: Spec) -> Outcome:
+class InProcess:
+    """A model in this process, with what `native.Program` has."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def peak_rss_mib(self) -> float | None:
+        """Most resident memory that this process has had, in MiB."""
+        return peak_rss_mib()
+
+    def time(self, boundary: Boundary, inputs: Inputs, settings: TimerSettings) -> Timing | None:
+        """Time a boundary; None where the images give no batch for it."""
+        calls = CALLS[boundary](self.model, inputs)
+        return timing.measure(calls, settings) if calls else None
+
+    def predict(self, paths: Sequence[Path], batch: int) -> Iterator[Result]:
+        """Predictions of images, in order."""
+        for start in range(0, len(paths), batch):
+            yield from self.model(paths[start : start + batch], batch_size=batch)
+
+
+def _time(engine: InProcess | Program, inputs: Inputs, spec: Spec) -> Outcome:
     outcome = Outcome()
     order = list(spec.boundaries)
     random.Random(f"{spec.seed} {spec.backend} {spec.batch} {spec.repetition}").shuffle(order)
     for boundary in order:
-        calls = CALLS[boundary](model, inputs)
-        if calls:
-            outcome.timings[boundary] = timing.measure(calls, spec.timer)
+        timed = engine.time(boundary, inputs, spec.timer)
+        if timed:
+            outcome.timings[boundary] = timed
             outcome.sizes[boundary] = inputs.image_sizes if boundary == "e2e" else inputs.tensor_sizes
         else:
             outcome.reason = (
                 f"the validation set has no {spec.batch} images of one size for a batch of the graph; "
                 "e2e takes them as they come"
             )
-    outcome.peak_rss_mib = peak_rss_mib()
+    outcome.peak_rss_mib = engine.peak_rss_mib
     return outcome
 
 
@@ -141,11 +168,10 @@ def _predict(model: Model, batch: Sequence[bytes]) -> None:
         result.settle()
 
 
-def _count(metric: metrics.Metric, model: Model, samples: Sequence[Sample], batch_size: int) -> None:
+def _count(metric: metrics.Metric, predictions: Iterable[Result], samples: Sequence[Sample]) -> None:
     told = monotonic()
-    for start in range(0, len(samples), batch_size):
-        chunk = samples[start : start + batch_size]
-        metric.update(model([path for path, _ in chunk], batch_size=batch_size), [target for _, target in chunk])
+    for result, (_, target) in zip(predictions, samples, strict=True):
+        metric.update([result], [target])
         if monotonic() - told > PROGRESS_SECONDS:
             told = monotonic()
             cli.say(f"{PROGRESS}accuracy: {metric.images}/{len(samples)} images")
@@ -166,20 +192,6 @@ def _native(metric: metrics.Metric, model: Model, samples: Sequence[Sample]) -> 
         metric.update([result], [target])
     name, value = next(iter(metric.compute().items()))
     return {f"{name.removesuffix('_percent')}_native_percent": value}
-
-
-def peak_rss_mib() -> float:
-    """Most resident memory that this process has had, in MiB.
-
-    Linux's `VmHWM`, because `getrusage` still holds the parent's peak after fork and exec; `getrusage` elsewhere.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from slipway_runtime import Model
+from slipway_runtime import tasks
+from slipway_runtime.image import decode
+from slipway_runtime.manifest import Manifest
+from slipway_runtime.preprocess import preprocess
 from train.errors import InputError
 
 #: Height and width in pixels.
@@ -24,16 +27,19 @@ class Inputs:
         encoded: content of image files, of whatever sizes.
         tensors: float32 C×H×W arrays, those of a batch of one shape: what goes through the graph for each image, or the
             first of its windows. Empty where there are not as many images of one shape as a batch has.
+        encoded_paths, tensor_paths: the image files of both.
         image_sizes, tensor_sizes: the different sizes among them, smallest first.
     """
 
     encoded: list[list[bytes]]
     tensors: list[list[NDArray]]
+    encoded_paths: list[list[Path]]
+    tensor_paths: list[list[Path]]
     image_sizes: list[Size]
     tensor_sizes: list[Size]
 
 
-def choose(model: Model, paths: Sequence[Path], count: int, batch: int, seed: int) -> Inputs:
+def choose(manifest: Manifest, paths: Sequence[Path], count: int, batch: int, seed: int) -> Inputs:
     """Choose `count` batches of `batch` images at random; equal for equal paths, count, batch and seed.
 
     Raises:
@@ -43,30 +49,33 @@ def choose(model: Model, paths: Sequence[Path], count: int, batch: int, seed: in
     if not paths:
         raise InputError("the validation set is empty; there is nothing to measure on")
     order = random.Random(seed).sample(paths, len(paths))
-    content = [path.read_bytes() for path in islice(cycle(order), count * batch)]
-    encoded = [content[start : start + batch] for start in range(0, len(content), batch)]
-    groups = list(islice(cycle(islice(_of_one_shape(model, order, batch), count)), count))
-    tensors = [[_tensor(model, path) for path in group] for group in groups]
+    drawn = list(islice(cycle(order), count * batch))
+    batches = [drawn[start : start + batch] for start in range(0, len(drawn), batch)]
+    encoded = [[path.read_bytes() for path in group] for group in batches]
+    groups = list(islice(cycle(islice(_of_one_shape(manifest, order, batch), count)), count))
+    tensors = [[_tensor(manifest, path) for path in group] for group in groups]
     return Inputs(
         encoded,
         tensors,
-        image_sizes=_different(model.decode(image).shape[:2] for image in content),
+        batches,
+        groups,
+        image_sizes=_different(decode(image).shape[:2] for group in encoded for image in group),
         tensor_sizes=_different(array.shape[1:] for group in tensors for array in group),
     )
 
 
-def _of_one_shape(model: Model, paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
+def _of_one_shape(manifest: Manifest, paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
     """Every `batch` images that the graph sees in one shape, in the order in which they are complete."""
     waiting: dict[tuple[int, ...], list[Path]] = defaultdict(list)
     for path in paths:
-        shape = _tensor(model, path).shape
+        shape = _tensor(manifest, path).shape
         waiting[shape].append(path)
         if len(waiting[shape]) == batch:
             yield waiting.pop(shape)
 
 
-def _tensor(model: Model, path: Path) -> NDArray:
-    return model.inputs(model.preprocess(path))[0]
+def _tensor(manifest: Manifest, path: Path) -> NDArray:
+    return tasks.inputs(manifest, preprocess(path, manifest.preprocess))[0]
 
 
 def _different(sizes: Iterable[tuple[int, ...]]) -> list[Size]:

@@ -1,5 +1,6 @@
 """Runs one cell as a child process: its progress shown, its crash turned into a reason."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -34,12 +35,13 @@ def run(spec: Spec, outcome_file: Path, timeout_s: float) -> Outcome:
         text=True,
         errors="replace",
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads)},
+        start_new_session=True,  # so that a program which the cell started ends with it
     )
     expired = threading.Event()
 
     def expire() -> None:
         expired.set()
-        child.kill()
+        _kill(child)
 
     timer = threading.Timer(timeout_s, expire)
     timer.start()
@@ -48,7 +50,7 @@ def run(spec: Spec, outcome_file: Path, timeout_s: float) -> Outcome:
         code = child.wait()
     finally:
         timer.cancel()
-        child.kill()
+        _kill(child)
         child.wait()
     if expired.is_set():
         return Outcome(status="failed", reason=f"took longer than cell_timeout_s = {timeout_s:g}")
@@ -58,6 +60,12 @@ def run(spec: Spec, outcome_file: Path, timeout_s: float) -> Outcome:
     if code or outcome is None:
         return Outcome(status="failed", reason=last_line.removeprefix("error: ") or f"the process exited with {code}")
     return outcome
+
+
+def _kill(child: "subprocess.Popen[str]") -> None:
+    """End the child's whole session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _follow(child: subprocess.Popen[str]) -> str:

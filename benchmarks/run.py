@@ -60,6 +60,7 @@ def run(request: Request) -> list[tuple[Results, bool]]:
     engines = [backends.get(name) for name in {*matrix.backends, matrix.baseline}]
     threads = matrix.threads or available_cores()
     environment = capture({name for engine in engines for name in engine.distributions}, threads, request.device)
+    environment.versions |= backends.versions(engines)
     subjects = {name: _subject(exported.read(request.work, name), request, environment) for name in request.experiments}
     stored = {name: None if request.force else _current(subject) for name, subject in subjects.items()}
     pending = {name: subject for name, subject in subjects.items() if stored[name] is None}

@@ -4,6 +4,7 @@ Engines that run a bundle live here, the PyTorch baselines in `benchmarks.baseli
 imports its engine only in `open`, in the process of its own cell, so that one engine never weighs on another's numbers.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -11,12 +12,15 @@ from pkgutil import iter_modules
 from typing import Protocol
 
 from benchmarks.exported import Exported
+from benchmarks.native import Program
 from slipway_runtime.sessions import Session
 from train.cli import nearest
 
 
 class Backend(Protocol):
     """One way to run an experiment's model.
+
+    One that is no installed package has one more method, `version() -> str | None`: what explains its numbers instead.
 
     Attributes:
         name: as in configurations and rows.
@@ -31,8 +35,8 @@ class Backend(Protocol):
     def artifact(self, exported: Exported) -> tuple[Path, str]:
         """The file that is measured and its SHA-256."""
 
-    def open(self, exported: Exported, device: str, threads: int) -> Session:
-        """The model ready to run on `device` ("cpu", "cuda"), and on no other.
+    def open(self, exported: Exported, device: str, threads: int) -> Session | Program:
+        """The model ready to run on `device` ("cpu", "cuda"), and on no other: here, or by a program of its own.
 
         Raises:
             BackendError, SessionError: this machine lacks the engine or the device.
@@ -63,3 +67,9 @@ def get(name: str) -> Backend:
     if name not in _registry():
         raise nearest(name, names(), "backend")
     return _registry()[name]
+
+
+def versions(engines: Iterable[Backend]) -> dict[str, str]:
+    """Name → version of those that are no installed package, where they are there."""
+    found = {engine.name: engine.version() for engine in engines if hasattr(engine, "version")}
+    return {name: version for name, version in found.items() if version}
