@@ -1,9 +1,11 @@
 #include "predict.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "error.hpp"
 #include "pipeline.hpp"
@@ -11,6 +13,16 @@
 
 namespace slipway {
 namespace {
+
+// Write to stdout; 0, or why that failed, as errno has it. Ctrl-C cuts no line in two, as it would in a C stream.
+int print(std::string_view text) {
+  while (!text.empty()) {
+    const auto written = write(STDOUT_FILENO, text.data(), text.size());
+    if (written < 0 && errno != EINTR) return errno;
+    text.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(written, 0)));
+  }
+  return 0;
+}
 
 class Prediction {
  public:
@@ -47,13 +59,8 @@ class Prediction {
   }
 
   void done(const std::string& line) {
-    errno = 0;
-    const bool written = std::fwrite(line.data(), 1, line.size(), stdout) == line.size() &&
-                         std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
-    if (written)
-      ++done_;
-    else if (!unwritable_)
-      unwritable_ = errno ? errno : EIO;
+    if (!unwritable_) unwritable_ = print(line + "\n");
+    if (!unwritable_) ++done_;
     progress();
   }
 
