@@ -35,8 +35,7 @@ struct Simulated {
 std::set<double> distinct(const std::vector<double>& values) { return {values.begin(), values.end()}; }
 
 TEST(Measure, WarmsUpUntilThreeWindowsAgree) {
-  // Windows of 10 calls of 1 ms. The first is slow, the second is 12 % off the
-  // next ones.
+  // Windows of 10 calls of 1 ms. The first is slow, the second is 12 % off the next ones.
   std::vector<double> durations{5000, 5000};
   durations.insert(durations.end(), 9, 1120);
   durations.push_back(1000);
