@@ -1,7 +1,9 @@
 #include "benchmark.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -18,6 +20,9 @@ using Group = std::vector<const Prepared*>;
 
 // Images are read up to this number and this many floats of prepared arrays: 512 MiB.
 constexpr std::size_t kMostImages = 256, kMostFloats = std::size_t{1} << 27;
+
+// Rounds over the folder, at least.
+constexpr std::size_t kLeastRounds = 3;
 
 struct Interrupted {};
 
@@ -57,7 +62,8 @@ class Benchmark {
     std::vector<Call> calls;
     std::set<std::pair<int, int>> sizes;
     if (boundary == "e2e") {
-      for (std::size_t start = 0; start < encoded_.size(); start += batch_)
+      // Whole batches, or the only one.
+      for (std::size_t start = 0; start == 0 || start + batch_ <= encoded_.size(); start += batch_)
         calls.push_back([this, start] { predict(start, std::min(start + batch_, encoded_.size())); });
       for (const auto& prepared : prepared_) sizes.emplace(prepared.original.height, prepared.original.width);
     } else {
@@ -119,7 +125,7 @@ class Benchmark {
     double seconds = 0;
     run_graph();
     run_folder(workers);
-    while (seconds < 2 * options_.timer.seconds || bare.size() < 5) {
+    while (seconds < 2 * options_.timer.seconds || bare.size() < kLeastRounds) {
       bare.push_back(seconds_of([&] { run_graph(); }));
       whole.push_back(seconds_of([&] { run_folder(workers); }));
       seconds += bare.back() + whole.back();
@@ -203,6 +209,7 @@ int benchmark(const Model& model, const std::vector<Source>& sources, const Benc
       std::printf("%s\n", report.dump().c_str());
     else
       print_table(report, static_cast<std::size_t>(model.batch_size(options.batch)));
+    if (std::fflush(stdout)) throw ImageError(std::string("stdout: cannot be written (") + std::strerror(errno) + ")");
     return 0;
   } catch (const Interrupted&) {
     say("interrupted");

@@ -77,23 +77,21 @@ std::vector<Source> find_sources(const std::vector<std::string>& arguments) {
   return sources;
 }
 
-void check_targets(const std::vector<Source>& sources, const fs::path& out, const std::vector<std::string>& endings) {
+void check_targets(const std::vector<Source>& sources, const std::string& option, const fs::path& folder,
+                   const Targets& targets) {
+  const auto where = option + " " + folder.string();
   std::set<fs::path> read;
   for (const auto& source : sources) read.insert(fs::weakly_canonical(source.path));
   std::map<fs::path, fs::path> taken;
   for (const auto& source : sources) {
-    std::vector<fs::path> names{source.name};
-    for (const auto& ending : endings) names.push_back(fs::path(source.name).replace_extension(ending));
-    for (const auto& name : names) {
-      const auto target = fs::weakly_canonical(out / name);
-      if (read.contains(target)) {
-        throw UsageError("--out " + out.string() + " would overwrite " + (out / name).string() +
-                         "; give another folder");
-      }
+    for (const auto& name : targets(source)) {
+      const auto target = fs::weakly_canonical(folder / name);
+      if (read.contains(target))
+        throw UsageError(where + " would overwrite " + (folder / name).string() + "; give another folder");
       const auto [at, fresh] = taken.emplace(target, source.path);
       if (!fresh) {
-        throw UsageError("--out " + out.string() + ": " + at->second.string() + " and " + source.path.string() +
-                         " would both become " + name.string() + "; predict them apart");
+        throw UsageError(where + ": " + at->second.string() + " and " + source.path.string() + " would both become " +
+                         name.string() + "; predict them apart");
       }
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,12 @@ struct Source {
 // list on stdin. Throws ImageError for a folder without an image or a list that cannot be read.
 std::vector<Source> find_sources(const std::vector<std::string>& arguments);
 
-// Refuse (UsageError) to write over a file that is read, or twice to one place; `endings` are those of further files.
-void check_targets(const std::vector<Source>& sources, const std::filesystem::path& out,
-                   const std::vector<std::string>& endings);
+// Where, below the folder of an option, a source's files go.
+using Targets = std::function<std::vector<std::filesystem::path>(const Source&)>;
+
+// Refuse (UsageError) to write over a file that is read, or twice to one place. `option` begins the text.
+void check_targets(const std::vector<Source>& sources, const std::string& option, const std::filesystem::path& folder,
+                   const Targets& targets);
 
 // A file's content. Throws ImageError.
 Bytes read_file(const std::filesystem::path& path);

@@ -105,7 +105,6 @@ int run(const Arguments& arguments) {
   }
   auto options = arguments.predict;
   if (arguments.opacity) options.opacity = *arguments.opacity;
-  if (!options.out.empty()) check_targets(sources, options.out, model.task().beside());
   return predict(model, sources, options);
 }
 

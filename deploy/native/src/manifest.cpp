@@ -69,11 +69,11 @@ Manifest read_manifest(const std::filesystem::path& bundle) {
 }
 
 void check_files(const std::filesystem::path& bundle, const Manifest& manifest) {
-  bool named = false;
+  if (!manifest.files.contains(std::string(kGraphName)))
+    throw BundleError(bundle.string() + ": the manifest names no '" + std::string(kGraphName) + "'");
   for (const auto& [name, expected] : manifest.files) {
     // The graph and, beside it, its external data.
     if (!name.starts_with(kGraphName)) continue;
-    named = true;
     const auto path = bundle / name;
     const auto found = sha256_of(path);
     if (!found) {
@@ -85,7 +85,6 @@ void check_files(const std::filesystem::path& bundle, const Manifest& manifest) 
                         expected.substr(0, 12) + "…); export again");
     }
   }
-  if (!named) throw BundleError(bundle.string() + ": the manifest names no '" + std::string(kGraphName) + "'");
 }
 
 std::optional<std::string> sha256_of(const std::filesystem::path& path) {

@@ -11,8 +11,7 @@ Model::Model(const fs::path& bundle, const ModelOptions& options) {
   if (fs::is_directory(bundle)) {
     manifest_ = read_manifest(bundle);
     check_files(bundle, manifest_);
-    if (const auto named = manifest_.files.find(std::string(kGraphName)); named != manifest_.files.end())
-      settings.graph_sha256 = named->second;
+    settings.graph_sha256 = manifest_.files.at(std::string(kGraphName));
     session_ = std::make_unique<Session>(bundle / kGraphName, settings);
   } else {
     session_ = std::make_unique<Session>(bundle, settings);

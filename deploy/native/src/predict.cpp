@@ -24,6 +24,22 @@ int print(std::string_view text) {
   return 0;
 }
 
+std::filesystem::path array_name(const Source& source) { return source.name.string() + ".npy"; }
+
+// Nothing is overwritten, neither what is read nor what was just written.
+void refuse_overwriting(const Model& model, const std::vector<Source>& sources, const PredictOptions& options) {
+  const auto drawings = [&](const Source& source) {
+    std::vector<std::filesystem::path> names{source.name};
+    for (const auto& ending : model.task().beside())
+      names.push_back(std::filesystem::path(source.name).replace_extension(ending));
+    return names;
+  };
+  if (!options.out.empty()) check_targets(sources, "--out", options.out, drawings);
+  if (!options.inputs.empty())
+    check_targets(sources, "--inputs", options.inputs,
+                  [](const Source& source) { return std::vector{array_name(source)}; });
+}
+
 class Prediction {
  public:
   Prediction(const Model& model, const std::vector<Source>& sources, const PredictOptions& options)
@@ -43,7 +59,7 @@ class Prediction {
     if (!options_.inputs.empty()) {
       const auto& prepared = item.prepared;
       const auto array = npy_of(prepared.array, {prepared.channels, prepared.size.height, prepared.size.width});
-      write_file(options_.inputs / (source.name.string() + ".npy"), array);
+      write_file(options_.inputs / array_name(source), array);
     }
     if (!options_.out.empty()) {
       const auto target = options_.out / source.name;
@@ -106,6 +122,7 @@ class Prediction {
 }  // namespace
 
 int predict(const Model& model, const std::vector<Source>& sources, const PredictOptions& options) {
+  refuse_overwriting(model, sources, options);
   Prediction prediction(model, sources, options);
   const auto most = static_cast<std::size_t>(model.batch_size(options.batch));
   const auto batch = static_cast<int>(std::min(most, sources.size()));

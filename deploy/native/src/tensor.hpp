@@ -35,7 +35,8 @@ struct Tensor {
 // The outputs of one run of the graph, in the manifest's order; all floating-point ones are float32 and finite.
 using Outputs = std::vector<Tensor>;
 
-// Throws VerificationError where there is none: the graph's outputs were compared with the manifest's when it was opened.
+// Throws VerificationError where there is none: the graph's outputs were compared with the manifest's when it was
+// opened.
 inline const Tensor& output_named(const Outputs& outputs, std::string_view name) {
   for (const auto& output : outputs)
     if (output.name == name) return output;

@@ -139,7 +139,7 @@ class ClassificationOutput(_Model):
     """A classifier: the graph's one output holds a score a class, N×C, each row summing to 1."""
 
     task: Literal["classification"] = "classification"
-    topk: Annotated[int, Field(gt=0)] = 5
+    topk: Annotated[int, Field(gt=0, lt=1 << 63)] = 5
 
     def check_outputs(self, outputs: Sequence[TensorSpec], classes: int) -> None:
         """Refuse (ValueError) outputs that are not this task's."""

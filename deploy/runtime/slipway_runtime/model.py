@@ -47,8 +47,8 @@ def load(
     if session is None:
         if verify:
             # The graph and, beside it, its external data.
-            names = [name for name in manifest.files if name.startswith(manifests.GRAPH_NAME)]
-            manifests.check_files(path, manifest, names or [manifests.GRAPH_NAME])
+            beside = [name for name in manifest.files if name.startswith(f"{manifests.GRAPH_NAME}.")]
+            manifests.check_files(path, manifest, [manifests.GRAPH_NAME, *beside])
         session = open_session(path, device=device, threads=threads)
     return Model(manifest, session)
 
