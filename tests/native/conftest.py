@@ -61,7 +61,8 @@ def ort_infer(binary: Path) -> Infer:
 def sanitized_build() -> Path:
     """A build folder with the program and its unit tests, under AddressSanitizer, LeakSanitizer and UBSan."""
     return build(
-        ".build/native-sanitized", "-DSLIPWAY_SANITIZE=ON -DSLIPWAY_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+        ".build/native-sanitized",
+        "-DSLIPWAY_SANITIZE=ON -DSLIPWAY_TESTS=ON -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1",
     )
 
 
