@@ -1,7 +1,7 @@
 # Target `onnxruntime`. Headers and library each come from the first place that has them:
 #   1. ORT_ROOT, a folder with include/ and lib/ (a release's archive, unpacked)
 #   2. headers: the system's packages; library: the wheel in ORT_WHEEL, so that binary and Python run the same build
-#   3. the pinned release below, downloaded into the build folder
+#   3. the pinned release below, downloaded into the build folder (x86-64)
 # The C API is versioned: these headers work with every later library.
 set(ORT_ROOT "" CACHE PATH "ONNX Runtime's folder, with include/ and lib/")
 set(ORT_WHEEL "" CACHE PATH "onnxruntime's Python package, for its library")
@@ -22,7 +22,7 @@ macro(look_for_onnxruntime)
 endmacro()
 
 look_for_onnxruntime()
-if((NOT ORT_INCLUDE OR NOT ORT_LIBRARY) AND NOT ORT_ROOT)
+if((NOT ORT_INCLUDE OR NOT ORT_LIBRARY) AND NOT ORT_ROOT AND CMAKE_SYSTEM_PROCESSOR STREQUAL x86_64)
   message(STATUS "downloading ONNX Runtime ${ORT_RELEASE}")
   set(archive ${CMAKE_BINARY_DIR}/${ORT_ARCHIVE}.tgz)
   file(DOWNLOAD ${ORT_URL} ${archive} STATUS status TLS_VERIFY ON)
@@ -38,7 +38,7 @@ if((NOT ORT_INCLUDE OR NOT ORT_LIBRARY) AND NOT ORT_ROOT)
   look_for_onnxruntime(${CMAKE_BINARY_DIR}/${ORT_ARCHIVE}/include)
 endif()
 if(NOT ORT_INCLUDE OR NOT ORT_LIBRARY)
-  message(FATAL_ERROR "no ONNX Runtime in ORT_ROOT=${ORT_ROOT}: expected include/onnxruntime_cxx_api.h and lib/libonnxruntime.so.*")
+  message(FATAL_ERROR "ONNX Runtime is missing; in ORT_ROOT=${ORT_ROOT} expected include/onnxruntime_cxx_api.h and lib/libonnxruntime.so.*")
 endif()
 message(STATUS "ONNX Runtime: ${ORT_LIBRARY}, headers ${ORT_INCLUDE}")
 
