@@ -28,7 +28,7 @@ from train.errors import MeasurementError
 ORT_INFER = "ort_infer"
 #: Passes of a process over the images that are timed, after one that is not.
 PASSES = 2
-#: `ort_infer` times five passes at least, each of the graph alone and of the whole, and ends where both took this long.
+#: `ort_infer` times three passes at least, each of the graph alone and of the whole, and ends where both took this long.
 SHORT = TimerSettings(seconds=0.01)
 
 

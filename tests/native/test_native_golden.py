@@ -12,13 +12,14 @@ import pytest
 import real_images
 from conftest import ROOT, Infer
 from PIL import Image as Pil
-from tiny_bundles import build_segmenter, segmenter_manifest, write_bundle
+from tiny_bundles import build_detector, build_segmenter, detector_manifest, segmenter_manifest, write_bundle
 
 import slipway_runtime
 from slipway_runtime import Model
 from slipway_runtime import manifest as m
 
 Line = dict[str, Any]
+NORMALIZE = m.Normalize(mean=(127.5,), std=(127.5,), reverse_channels=True)
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +104,30 @@ def test_detection(ort_infer: Infer, kind: str, images: list[Path], request: pyt
     assert count > len(images)
 
 
+@pytest.mark.parametrize(("over", "size"), [("box", (14, 14)), ("image", (16, 16))])
+def test_both_kinds_of_masks(
+    ort_infer: Infer, over: Any, size: tuple[int, int], images: list[Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    dets = np.array([[5, 4, 40, 33, 0.9], [-6, 20, 30, 70, 0.8], [30.3, 9.7, 31, 60, 0.7]], np.float32)
+    masks = rng.normal(size=(3, *size)).astype(np.float32)
+    if over == "box":
+        masks = 1 / (1 + np.exp(-masks))
+    output = m.DetectionOutput(clip=True, masks=m.Masks(over=over, threshold=0.45))
+    steps = (m.Decode(), m.Resize(width=64, height=64, keep_ratio=True), NORMALIZE, m.Pad(width=64, height=64))
+    graph = build_detector(dets, np.array([2, 0, 1]), masks)
+    bundle = write_bundle(tmp_path / "bundle", graph, detector_manifest(size, postprocess=output, preprocess=steps))
+    small = [path for path in images if not path.name.startswith("427")]
+    found = lines(ort_infer(bundle, *small, "--json"))
+    seen = 0
+    for one, other in zip(found, pythons(slipway_runtime.load(bundle), small), strict=True):
+        assert [row["box"] for row in one["detections"]] == [row["box"] for row in other["detections"]]
+        for row, wanted in zip(one["detections"], other["detections"], strict=True):
+            assert agreement(row["mask"], wanted["mask"]) >= 0.9999
+            seen += len(wanted["mask"]["counts"]) > 2
+    assert seen > len(small)
+
+
 def check_label_maps(ort_infer: Infer, bundle: Path, images: list[Path], out: Path) -> set[int]:
     """Compare lines and label maps; the labels seen."""
     found = lines(ort_infer(bundle, images[0].parent, "--json", "--out", out))
@@ -126,7 +151,6 @@ def test_segmentation(ort_infer: Infer, scenes_experiment: Any, images: list[Pat
     assert len(check_label_maps(ort_infer, scenes_experiment.bundle, images, tmp_path)) > 1
 
 
-NORMALIZE = m.Normalize(mean=(127.5,), std=(127.5,), reverse_channels=True)
 SEGMENTERS: dict[str, tuple[int, dict[str, Any], tuple[m.Step, ...]]] = {
     "whole": (1, {}, ()),
     "stride": (8, {"logits": "stride"}, (NORMALIZE, m.Pad(divisor=32))),

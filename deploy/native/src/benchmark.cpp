@@ -103,19 +103,22 @@ class Benchmark {
     for (std::size_t i = 0; i < group.size(); ++i) model_.task().finish(outputs, i, *group[i])->settle();
   }
 
+  // As the pipeline batches them: neighbours of one shape, `batch_` at most.
+  std::vector<Group> batches_of(const std::vector<Prepared>& images) const {
+    std::vector<Group> batches;
+    for (const auto& one : images) {
+      if (batches.empty() || batches.back().size() == batch_ || !batches.back()[0]->same_shape(one))
+        batches.emplace_back();
+      batches.back().push_back(&one);
+    }
+    return batches;
+  }
+
   // Decode, preprocess, run, finish: one after the other.
   void predict(std::size_t start, std::size_t stop) const {
     std::vector<Prepared> prepared;
     for (auto index = start; index < stop; ++index) prepared.push_back(prepare(index));
-    Group group;
-    for (const auto& one : prepared) {
-      if (!group.empty() && !group[0]->same_shape(one)) {
-        finish(model_.run(group), group);
-        group.clear();
-      }
-      group.push_back(&one);
-    }
-    finish(model_.run(group), group);
+    for (const auto& group : batches_of(prepared)) finish(model_.run(group), group);
   }
 
   // Rounds over all images by turns: the graph alone, and files → predictions with all stages at once.
@@ -141,15 +144,7 @@ class Benchmark {
   }
 
   void run_graph() const {
-    Group group;
-    for (const auto& one : prepared_) {
-      if (group.size() == batch_ || (!group.empty() && !group[0]->same_shape(one))) {
-        model_.run(group);
-        group.clear();
-      }
-      group.push_back(&one);
-    }
-    model_.run(group);
+    for (const auto& group : batches_of(prepared_)) model_.run(group);
   }
 
   void run_folder(ThreadPool& workers) const {
