@@ -46,7 +46,7 @@ class Stage(Session):
 
 
 def _spin() -> None:
-    end = perf_counter_ns() + 3_000_000
+    end = perf_counter_ns() + 20_000_000
     while perf_counter_ns() < end:
         pass
 
@@ -65,7 +65,7 @@ def _worst_ratio(stage: Stage, call: Callable[[], None], **options: Any) -> floa
     return min(tries, key=lambda ratio: abs(ratio - 1))
 
 
-@pytest.mark.parametrize("wait", [lambda: sleep(0.005), _spin], ids=["sleep", "spin"])
+@pytest.mark.parametrize("wait", [lambda: sleep(0.02), _spin], ids=["sleep", "spin"])
 @pytest.mark.parametrize("boundary", ["model", "host"])
 def test_a_stage_of_known_duration_is_measured_within_two_percent(wait: Callable[[], None], boundary: str) -> None:
     stage = Stage(wait)

@@ -1,6 +1,7 @@
 """Small image folders and label maps to prepare."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from train.errors import InputError
 
 
 @pytest.fixture
-def photo() -> Callable[[Path], Path]:
-    """Write a 24×20 image of noise; every path gives another image."""
+def photo(tmp_path: Path) -> Callable[[Path], Path]:
+    """Write a 24×20 image of noise; every path gives another image, the same in every run."""
 
     def write(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        seed = int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8], "big")
+        # Splits follow from the images' bytes: the number that pytest gives to its folder must not count.
+        seed = int.from_bytes(hashlib.sha256(os.path.relpath(path, tmp_path).encode()).digest()[:8], "big")
         pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         return path
