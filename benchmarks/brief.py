@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import metrics
 from benchmarks.matrix import Boundary
 from benchmarks.report import number, sizes, speedup, table
 from benchmarks.results import Results, Row
+from deploy import metrics
 from train.errors import UsageError
 from train.files import write_atomic
 

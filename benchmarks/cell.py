@@ -15,13 +15,14 @@ from typing import Any, Literal
 import cv2
 from pydantic import BaseModel, PositiveInt
 
-from benchmarks import backends, exported, metrics, timing
+from benchmarks import backends, exported, timing
 from benchmarks.baselines.eager import PyTorchSession
 from benchmarks.inputs import Inputs, Size, choose
 from benchmarks.matrix import Boundary
 from benchmarks.memory import peak_rss_mib
 from benchmarks.native import Program
 from benchmarks.timing import Call, TimerSettings, Timing
+from deploy import metrics
 from slipway_runtime import Model, load
 from slipway_runtime.errors import SessionError
 from slipway_runtime.preprocess import preprocess

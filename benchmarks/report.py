@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from benchmarks import metrics
 from benchmarks.environment import Environment
 from benchmarks.gates import accuracy_deltas
 from benchmarks.inputs import Size
 from benchmarks.results import Accuracy, Results, Row
 from benchmarks.stats import min_samples
+from deploy import metrics
 
 FILE_NAME = "report.md"
 NONE = "–"

@@ -244,7 +244,7 @@ def test_pretrained_yolox_nano(real_data: Path, tmp_path: Path) -> None:
     found = exported.parity["outputs"]["detections"]
     assert found["matched"] + found["excused"] == found["detections"] > 1000
     assert exported.parity["predictions"]["agreement"] == 1
-    from benchmarks import metrics
+    from deploy import metrics
 
     model, samples = slipway_runtime.load(exported.bundle), instances.read_split(Path(record.data["root"]), "val")
     metric = metrics.for_task(model.manifest)

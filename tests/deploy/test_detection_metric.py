@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from benchmarks import metrics
-from benchmarks.metrics.detection import AveragePrecision
+from deploy import metrics
+from deploy.metrics.detection import AveragePrecision
 from slipway_runtime.manifest import DetectionOutput, Masks
 from train import compat
 from train.data import instances

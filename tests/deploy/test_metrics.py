@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import metrics
-from benchmarks.metrics.classification import TopK
-from benchmarks.metrics.segmentation import IoU
+from deploy import metrics
+from deploy.metrics.classification import TopK
+from deploy.metrics.segmentation import IoU
 from slipway_runtime.errors import BundleError
 from train.data import label_maps
 from train.errors import InputError
