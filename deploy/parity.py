@@ -11,7 +11,7 @@ Three questions, each answered by numbers in `parity.json`:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice, product
@@ -29,7 +29,7 @@ from deploy.reference import Reference
 from slipway_runtime import Model
 from slipway_runtime.image import decode
 from slipway_runtime.manifest import Pad, Step
-from slipway_runtime.sessions import Feeds, Session
+from slipway_runtime.sessions import Bound, Feeds, Session
 from train import tasks
 from train.cli import say
 from train.errors import InputError, VerificationError
@@ -153,7 +153,7 @@ class Compared(Session):
         own = task.compared({key: value[one] for key, value in wanted.items()})
         return float(task.COMPARISON.distance(own[name], exact[name]))
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
+    def _bind(self, feeds: Feeds) -> Bound:
         raise NotImplementedError("nothing is timed here")
 
 

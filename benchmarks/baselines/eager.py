@@ -1,6 +1,6 @@
 """PyTorch eager: the unpatched model, as the same function the graph computes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.exported import Exported
 from slipway_runtime.manifest import TensorSpec
-from slipway_runtime.sessions import Feeds, Session
+from slipway_runtime.sessions import Bound, Feeds, Session
 from train.errors import BackendError
 
 if TYPE_CHECKING:
@@ -49,17 +49,27 @@ class PyTorchSession(Session):
             return None
         return (task.native(sample) for _, sample in self.reference.samples(paths, native=True))
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
+    def _bind(self, feeds: Feeds) -> Bound:
+        return _Bound(self, feeds)
+
+
+class _Bound(Bound):
+    def __init__(self, session: PyTorchSession, feeds: Feeds) -> None:
+        super().__init__(session)
         import torch
 
-        images = torch.from_numpy(feeds[self._image]).to(self.device)
-        finish = torch.cuda.synchronize if self.device == "cuda" else _nothing
+        (array,) = feeds.values()
+        self._images = torch.from_numpy(array).to(session.device)
+        self._reference = session.reference
+        self._finish = torch.cuda.synchronize if session.device == "cuda" else _nothing
 
-        def call() -> None:
-            self.reference(images)
-            finish()
+    def _compute(self) -> Any:
+        outputs = self._reference(self._images)
+        self._finish()
+        return outputs
 
-        return call
+    def _fetch(self, outputs: Any) -> dict[str, NDArray]:
+        return {spec.name: outputs[spec.name].cpu().numpy() for spec in self._session.outputs}
 
 
 class Eager:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import TimerSettings, measure
 from slipway_runtime.manifest import TensorSpec
-from slipway_runtime.sessions import Feeds, Session
+from slipway_runtime.sessions import Bound, Feeds, Session
 
 SPEC = TensorSpec(name="x", dtype="float32", shape=("batch",))
 FEEDS = {"x": np.zeros(1, np.float32)}
@@ -38,11 +38,20 @@ class Stage(Session):
         self.took_us.append((perf_counter_ns() - start) / 1e3)
         return dict(feeds)
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
-        def call() -> None:
-            self._run(feeds)
+    def _bind(self, feeds: Feeds) -> Bound:
+        return BoundStage(self, feeds)
 
-        return call
+
+class BoundStage(Bound):
+    def __init__(self, session: Stage, feeds: Feeds) -> None:
+        super().__init__(session)
+        self.feeds = feeds
+
+    def _compute(self) -> Any:
+        return self._session._run(self.feeds)
+
+    def _fetch(self, outputs: Any) -> dict[str, NDArray]:
+        return dict(outputs)
 
 
 def _spin() -> None:

@@ -1,6 +1,5 @@
 """From a decoded image to boxes and masks: the runtime around mmdet's own Mask R-CNN, against the model's own `test_step`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -13,7 +12,7 @@ from tiny_bundles import detector_manifest
 import slipway_runtime
 from slipway_runtime import Session
 from slipway_runtime import manifest as m
-from slipway_runtime.sessions import Feeds
+from slipway_runtime.sessions import Bound, Feeds
 from slipway_runtime.tasks.detection import Result
 from train import compat
 
@@ -77,7 +76,7 @@ class TorchSession(Session):
             "masks": masks[range(len(masks)), found.labels][None].numpy(),
         }
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
+    def _bind(self, feeds: Feeds) -> Bound:
         raise NotImplementedError
 
 

@@ -11,7 +11,7 @@ import slipway_runtime
 from slipway_runtime import manifest as m
 from slipway_runtime.errors import BundleError, ImageError, SessionError, UsageError, VerificationError
 from slipway_runtime.image import decode
-from slipway_runtime.sessions import Feeds
+from slipway_runtime.sessions import Bound, Feeds
 from slipway_runtime.tasks.classification import Result
 
 Colours = dict[str, Path]
@@ -172,7 +172,7 @@ class Doubled(slipway_runtime.Session):
     def _run(self, feeds: Feeds) -> dict[str, NDArray]:
         return {name: output * 2 for name, output in self.inner.run(feeds).items()}
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
+    def _bind(self, feeds: Feeds) -> Bound:
         return self.inner.bind(feeds)
 
 

@@ -19,7 +19,7 @@ from slipway_runtime import Prepared, Session
 from slipway_runtime import manifest as m
 from slipway_runtime.errors import VerificationError
 from slipway_runtime.preprocess import preprocess
-from slipway_runtime.sessions import Feeds
+from slipway_runtime.sessions import Bound, Feeds
 from slipway_runtime.tasks import segmentation
 from slipway_runtime.tasks.segmentation import Result
 from train import compat
@@ -52,7 +52,7 @@ class TorchSession(Session):
         logits = self.model.encode_decode(images, [dict(img_shape=size)]) if self.full else self.model(images)
         return {"logits": logits.numpy()}
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
+    def _bind(self, feeds: Feeds) -> Bound:
         raise NotImplementedError
 
 

@@ -35,8 +35,20 @@ def test_run_computes_the_graph(bundle: Path) -> None:
 def test_bind_gives_a_call_that_can_be_repeated(bundle: Path) -> None:
     session = open_session(bundle)
     run = session.bind(batch())
-    assert run() is None
     run()
+    run()
+
+
+def test_the_outputs_of_the_last_bound_call_are_those_of_run(bundle: Path) -> None:
+    session = open_session(bundle)
+    one, other = batch(), {"image": batch()["image"] + 1}
+    first, second = session.bind(one), session.bind(other)
+    first()
+    np.testing.assert_array_equal(first.outputs()["scores"], session.run(one)["scores"])
+    second()
+    np.testing.assert_array_equal(second.outputs()["scores"], session.run(other)["scores"])
+    with pytest.raises(SessionError, match="call again before"):
+        first.outputs()
 
 
 def test_threads_reach_onnxruntime(bundle: Path) -> None:

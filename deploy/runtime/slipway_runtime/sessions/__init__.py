@@ -5,8 +5,8 @@ shapes once, here; an engine overrides the `_…` methods only. The benchmark's 
 row of a table is measured through the same two calls,
 
 - `run(feeds)`: host arrays → host arrays (the `host` boundary),
-- `bind(feeds)`: puts the inputs on the device and returns a call that runs the graph on them and returns when the
-  outputs lie on the device, finished (the `model` boundary).
+- `bind(feeds)`: puts the inputs on the device and returns a `Bound`, which when called runs the graph on them and returns
+  when the outputs lie on the device, finished (the `model` boundary); its `outputs()` fetches them.
 
 A new engine is a new module in this package with two names: `SUFFIX`, of the files it opens, and `ENGINE`, called with
 (path, device, threads).
@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,45 @@ from slipway_runtime.manifest import GRAPH_NAME, TensorSpec
 
 Feeds = Mapping[str, NDArray]
 DEVICES = ("cpu", "cuda")
+
+
+class Bound(ABC):
+    """A graph with inputs that lie on its device.
+
+    A session keeps the outputs of its last bound call and no others, so that inputs which take turns do not hold a set of
+    outputs each.
+    """
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+
+    def __call__(self) -> None:
+        """Run the graph; returns when its outputs lie on the device, finished.
+
+        Raises:
+            SessionError: the graph failed on this input.
+        """
+        self._session._last = None
+        self._session._last = (self, self._compute())
+
+    def outputs(self) -> dict[str, NDArray]:
+        """The outputs of the session's last call, by name, as host arrays.
+
+        Raises:
+            SessionError: that call was not this one's.
+        """
+        caller, found = self._session._last or (None, None)
+        if caller is not self:
+            raise SessionError(f"{self._session.name}: these outputs were given up; call again before asking for them")
+        return self._fetch(found)
+
+    @abstractmethod
+    def _compute(self) -> Any:
+        """The outputs on the device, finished."""
+
+    @abstractmethod
+    def _fetch(self, outputs: Any) -> dict[str, NDArray]:
+        """What `_compute` returned as host arrays, by name."""
 
 
 class Session(ABC):
@@ -46,6 +86,7 @@ class Session(ABC):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.metadata: Mapping[str, str] = {}
+        self._last: tuple[Bound, Any] | None = None
 
     def run(self, feeds: Feeds) -> dict[str, NDArray]:
         """Run the graph on host arrays and return its outputs, by name, as host arrays.
@@ -56,8 +97,8 @@ class Session(ABC):
         self._check(feeds)
         return self._run(feeds)
 
-    def bind(self, feeds: Feeds) -> Callable[[], None]:
-        """Place inputs on the device; the returned call runs the graph and returns once the outputs are finished there.
+    def bind(self, feeds: Feeds) -> Bound:
+        """Place inputs on the device.
 
         Raises:
             SessionError: as `run`.
@@ -69,7 +110,7 @@ class Session(ABC):
     def _run(self, feeds: Feeds) -> dict[str, NDArray]: ...
 
     @abstractmethod
-    def _bind(self, feeds: Feeds) -> Callable[[], None]: ...
+    def _bind(self, feeds: Feeds) -> Bound: ...
 
     def _check(self, feeds: Feeds) -> None:
         expected = {spec.name: spec for spec in self.inputs}

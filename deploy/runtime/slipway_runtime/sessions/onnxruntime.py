@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from slipway_runtime.errors import BundleError, SessionError
 from slipway_runtime.manifest import TensorSpec
-from slipway_runtime.sessions import Feeds, Session
+from slipway_runtime.sessions import Bound, Feeds, Session
 
 _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -73,23 +73,36 @@ class OnnxRuntimeSession(Session):
         with _translated(self.name):
             return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
-    def _bind(self, feeds: Feeds) -> Callable[[], None]:
-        binding = self._session.io_binding()
-        with _translated(self.name):
+    def _bind(self, feeds: Feeds) -> Bound:
+        return _Bound(self, feeds)
+
+
+class _Bound(Bound):
+    """Inputs and outputs by ONNX Runtime's I/O binding."""
+
+    def __init__(self, session: OnnxRuntimeSession, feeds: Feeds) -> None:
+        super().__init__(session)
+        self._names = [spec.name for spec in session.outputs]
+        self._device = session.device
+        self._engine = session._session
+        self._binding = session._session.io_binding()
+        with _translated(session.name):
             for name, array in feeds.items():
-                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self.device, 0))
-            binding.synchronize_inputs()
+                self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
+            self._binding.synchronize_inputs()
 
-        def run() -> None:
-            with _translated(self.name):
-                for spec in self.outputs:
-                    binding.bind_output(spec.name, self.device)
-                self._session.run_with_iobinding(binding)
-                binding.synchronize_outputs()
-                # Bindings that take turns must not hold an output each.
-                binding.clear_binding_outputs()
+    def _compute(self) -> Any:
+        with _translated(self._session.name):
+            for name in self._names:
+                self._binding.bind_output(name, self._device)
+            self._engine.run_with_iobinding(self._binding)
+            self._binding.synchronize_outputs()
+            outputs = self._binding.get_outputs()
+            self._binding.clear_binding_outputs()
+        return outputs
 
-        return run
+    def _fetch(self, outputs: Any) -> dict[str, NDArray]:
+        return {name: value.numpy() for name, value in zip(self._names, outputs, strict=True)}
 
 
 SUFFIX = ".onnx"
