@@ -7,6 +7,7 @@ from pathlib import Path
 
 from train import cli
 from train.errors import InputError
+from train.files import write_atomic
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "bench"
 EPILOG = """\
@@ -15,6 +16,7 @@ examples:
   python -m benchmarks run cls/resnet18_digits --quick --set batch_sizes=[1]
   python -m benchmarks run cls/resnet18_digits cls/resnet50_flowers --device cuda --json
   python -m benchmarks report work > table.md
+  python -m benchmarks report work --html report.html
 
 exit codes: 0 ok · 2 usage or config · 3 bad input · 4 nothing can run here · 5 accuracy gate · 6 measurement failed
 """
@@ -60,10 +62,13 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(call=_run)
     show = verbs.add_parser("report", help="print stored results as Markdown")
     show.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="results.json files, or folders to search for them"
+        "paths", nargs="+", type=Path, metavar="PATH", help="results.jsonl files, or folders to search for them"
     )
     show.add_argument(
         "--json", action="store_true", help="print the results, without raw samples, as one JSON object instead"
+    )
+    show.add_argument(
+        "--html", type=Path, metavar="FILE", help="write them as one page that opens without a network instead"
     )
     show.add_argument("--into", type=Path, metavar="FILE", help="put a short table between a document's markers")
     show.set_defaults(call=_report)
@@ -71,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from benchmarks import matrix, report
+    from benchmarks import html, matrix, report
     from benchmarks.gates import verdict
     from benchmarks.run import Request, run
 
@@ -84,10 +89,10 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     done = run(request)
     lines = [report.render([results for results, _ in done])]
+    folders = [(request.work / results.experiment / "bench", new) for results, new in done if results.ran]
+    folders += [(request.work / "bench", True)] if len(done) > 1 else []
     lines += [
-        f"{'wrote' if new else 'current'}: {request.work / results.experiment / 'bench' / report.FILE_NAME}"
-        for results, new in done
-        if results.ran
+        f"{'wrote' if new else 'current'}: {folder}/{{{report.FILE_NAME},{html.FILE_NAME}}}" for folder, new in folders
     ]
     verdicts = [verdict(results) for results, _ in done]
     cli.finish(
@@ -102,13 +107,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from benchmarks import brief, report, results
+    from benchmarks import brief, html, report, results
 
     found = [results.read(file) for path in arguments.paths for file in _result_files(path)]
     if arguments.json:
         return cli.finish(
             {"experiments": {entry.experiment: entry.summary() for entry in found}}, as_json=True, lines=[]
         )
+    if arguments.html:
+        write_atomic(arguments.html, html.render(found))
+        return cli.finish({}, as_json=False, lines=[f"wrote: {arguments.html}"])
     if arguments.into:
         brief.insert(arguments.into, brief.render(found))
         return cli.finish({}, as_json=False, lines=[f"wrote: {arguments.into}"])
@@ -119,10 +127,10 @@ def _report(arguments: argparse.Namespace) -> int:
 def _result_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.rglob("results.json"))
+    files = sorted(path.rglob("results.jsonl"))
     if not files:
         raise InputError(
-            f"{path}: expected results.json somewhere below, found none; run python -m benchmarks run first"
+            f"{path}: expected results.jsonl somewhere below, found none; run python -m benchmarks run first"
         )
     return files
 

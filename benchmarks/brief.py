@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TypeAlias
 
-from benchmarks.matrix import Boundary
-from benchmarks.report import number, sizes, speedup, table
-from benchmarks.results import Results, Row
+from benchmarks.matrix import BASELINE, Boundary, Precision
+from benchmarks.report import against_strongest, median, number, sizes, table
+from benchmarks.results import Results
 from deploy import metrics
 from train.errors import UsageError
 from train.files import write_atomic
+
+#: Backend and precision.
+Engine: TypeAlias = tuple[str, Precision]
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 #: The cells of the short table: one image at a time, and a batch.
@@ -18,17 +22,20 @@ THROUGHPUT: tuple[int, Boundary] = (8, "e2e")
 
 
 def render(results: Sequence[Results]) -> str:
-    """A table a task, a line a backend and experiment, and below them the machine: Markdown, ends with a newline."""
+    """A table a task, a line an engine and experiment, and below them the machine: Markdown, ends with a newline.
+
+    Of PyTorch's rows, eager fp32 and the strongest are shown.
+    """
     tables = [_table(task, list(group)) for task, group in groupby(sorted(results, key=_task), key=_task)]
     machines = {
         f"{r.environment.cpu_model}, {r.environment.cores} cores, {r.environment.threads} threads; "
         f"torch {r.environment.versions.get('torch')}, onnxruntime {r.environment.versions.get('onnxruntime')}; "
-        f"{r.environment.date_utc[:10]}"
+        f"{r.date_utc[:10]}"
         for r in results
     }
     remark = (
-        f"fp32 on {' and '.join(sorted(machines))}. ms: median of one image; images/s: batch {THROUGHPUT[0]}; "
-        "faster: `model`, one image, against PyTorch eager."
+        f"On {' and '.join(sorted(machines))}. ms: median of one image; images/s: batch {THROUGHPUT[0]}; "
+        "faster: `model`, one image, against the strongest PyTorch row that keeps its accuracy, and against eager PyTorch."
     )
     return "\n".join([*(line for lines in tables for line in (*lines, "")), remark]) + "\n"
 
@@ -39,12 +46,17 @@ def _task(results: Results) -> str:
 
 def _table(task: str, results: Sequence[Results]) -> list[str]:
     headline = next(iter(metrics.titles(task).values()))
-    header = ["experiment", "backend", headline, "input", *(f"{boundary}, ms" for _, boundary in LATENCY)]
-    header += [f"{THROUGHPUT[1]}, images/s", "faster [95 % CI]", "peak MiB", "artifact"]
-    lines = [_cells(result, backend) for result in results for backend in result.matrix.backends]
-    if all(line[3] == number(None, 0) for line in lines):  # stored before sizes were
-        header, *lines = [[*line[:3], *line[4:]] for line in (header, *lines)]
-    return table(header, lines)
+    header = ["experiment", "engine", headline, "input", *(f"{boundary}, ms" for _, boundary in LATENCY)]
+    header += [f"{THROUGHPUT[1]}, images/s", "faster [95 % CI]", "than eager", "peak MiB", "artifact"]
+    return table(header, [_cells(result, engine) for result in results for engine in _shown(result)])
+
+
+def _shown(results: Results) -> list[Engine]:
+    """Eager PyTorch, the strongest PyTorch row of the short table, and every engine that is no PyTorch."""
+    strongest = {row.strongest for row in results.rows if (row.batch, row.boundary) == LATENCY[0]}
+    pytorch = {(row.backend, row.precision) for row in results.rows if row.key in strongest} | {BASELINE}
+    rows = dict.fromkeys((row.backend, row.precision) for row in results.rows if row.status != "unavailable")
+    return [engine for engine in rows if engine in pytorch or not engine[0].startswith(BASELINE[0])]
 
 
 def insert(document: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
@@ -61,23 +73,24 @@ def insert(document: Path, text: str, begin: str = BEGIN, end: str = END) -> Non
     write_atomic(document, f"{before}{begin}\n{text}{end}{after}")
 
 
-def _cells(results: Results, backend: str) -> list[str]:
-    rows = {(row.batch, row.boundary): row for row in results.rows if row.backend == backend and row.status == "ok"}
-    accuracy = next((entry for entry in results.accuracy if entry.backend == backend), None)
+def _cells(results: Results, engine: Engine) -> list[str]:
+    rows = {
+        (row.batch, row.boundary): row
+        for row in results.rows
+        if (row.backend, row.precision) == engine and row.status == "ok" and row.scenario == "stream" and not row.shape
+    }
+    accuracy = next((entry for entry in results.accuracy if (entry.backend, entry.precision) == engine), None)
     first = rows.get(LATENCY[0])
     headline = f"{accuracy.headline[1]:.2f} of {accuracy.images}" if accuracy else number(None, 0)
     return [
         results.experiment,
-        backend,
+        " ".join(engine),
         headline,
-        sizes(first.sizes) + " windows" * (first.unit == "window") if first and first.sizes else number(None, 0),
-        *(number(_of(rows.get(cell), "latency_ms_median"), 2) for cell in LATENCY),
-        number(_of(rows.get(THROUGHPUT), "throughput_ips"), 0),
-        speedup(first, results.matrix.baseline) if first else number(None, 0),
-        number(_of(first, "peak_rss_mib"), 0),
+        sizes(first.sizes) + " windows" * (first.unit == "window") if first else number(None, 0),
+        *(number(median(row), 2) if (row := rows.get(cell)) else number(None, 0) for cell in LATENCY),
+        number(row.throughput_ips, 0) if (row := rows.get(THROUGHPUT)) else number(None, 0),
+        against_strongest(first) if first else number(None, 0),
+        (f"{first.speedup_eager.value:.2f}×" if first.speedup_eager else number(None, 0)) if first else number(None, 0),
+        number(first.peak_rss_mib if first else None, 0),
         f"`{first.artifact_sha256[:8]}`" if first else number(None, 0),
     ]
-
-
-def _of(row: Row | None, field: str) -> float | None:
-    return getattr(row, field) if row else None

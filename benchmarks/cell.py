@@ -6,25 +6,23 @@ A fresh process, so that no engine inherits another's threads, memory pool or ca
 import os
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import cv2
-from pydantic import BaseModel, PositiveInt
 
-from benchmarks import backends, exported, timing
+from benchmarks import backends, exported
 from benchmarks.baselines.eager import PyTorchSession
-from benchmarks.inputs import Inputs, Size, choose
-from benchmarks.matrix import Boundary
-from benchmarks.memory import peak_rss_mib
+from benchmarks.engine import InProcess
+from benchmarks.inputs import Inputs, choose
 from benchmarks.native import Program
-from benchmarks.timing import Call, TimerSettings, Timing
+from benchmarks.outcome import Outcome, Spec
 from deploy import metrics
 from slipway_runtime import Model, load
 from slipway_runtime.errors import SessionError
+from slipway_runtime.manifest import Manifest
 from slipway_runtime.preprocess import preprocess
 from slipway_runtime.tasks import Result
 from train import cli, tasks
@@ -42,106 +40,71 @@ ACCURACY_PIXELS = 1 << 21
 Sample = tuple[Path, Any]
 
 
-class Spec(BaseModel):
-    """What one process measures. `accuracy_batch_size`: measure accuracy too, with this batch."""
-
-    work: Path
-    experiment: str
-    backend: str
-    device: str
-    batch: PositiveInt
-    repetition: int
-    boundaries: tuple[Boundary, ...]
-    inputs: PositiveInt
-    threads: PositiveInt
-    seed: int
-    timer: TimerSettings
-    accuracy_batch_size: PositiveInt | None = None
-
-
-class Outcome(BaseModel):
-    """What one process found.
-
-    Attributes:
-        status: "unavailable": this machine or this graph cannot do it. "failed": it should have worked.
-        reason: why not, or why not all boundaries, in one line.
-        timings: one a boundary; of a boundary that could not be timed there is none, and a reason.
-        sizes: a boundary's different inputs, height and width: of images for `e2e`, else of what the graph takes.
-        peak_rss_mib: most resident memory of the process until the timing ended, in MiB.
-        images: images that accuracy was counted over.
-        accuracy: metric values, headline first; empty where this process measured none.
-    """
-
-    status: Literal["ok", "unavailable", "failed"] = "ok"
-    reason: str | None = None
-    timings: dict[Boundary, Timing] = {}
-    sizes: dict[Boundary, list[Size]] = {}
-    peak_rss_mib: float | None = None
-    images: int = 0
-    accuracy: dict[str, float] = {}
-
-
 def measure(spec: Spec) -> Outcome:
     """Open the model, time each boundary, and count accuracy where the spec asks for it.
 
     Raises:
         SlipwayError, SlipwayRuntimeError: whatever stops it.
     """
-    backend = backends.get(spec.backend)
+    backend = backends.check(spec.backend, spec.precision)
     subject = exported.read(spec.work, spec.experiment)
-    fixed = subject.manifest.inputs[0].shape[0]
-    if isinstance(fixed, int) and fixed != spec.batch:
-        reason = f"the graph's batch is fixed at {fixed}; export with a dynamic batch for batch {spec.batch}"
+    if reason := _impossible(subject.manifest, spec):
         return Outcome(status="unavailable", reason=reason)
     cv2.setNumThreads(spec.threads)
     try:
-        opened = backend.open(subject, spec.device, spec.threads)
+        opened = backend.open(subject, spec.precision, spec.device, spec.threads)
     except (BackendError, SessionError) as error:
         return Outcome(status="unavailable", reason=str(error))
-    engine = opened if isinstance(opened, Program) else InProcess(load(subject.experiment.bundle, session=opened))
     samples: list[Sample] = tasks.named(subject.manifest.task).samples(subject.data_root, "val")
     paths = [path for path, _ in samples]
     # Seeded by the matrix alone: every backend and every repetition sees the same images.
-    inputs = choose(subject.manifest, paths, spec.inputs, spec.batch, spec.seed)
+    inputs = choose(subject.manifest, paths, spec.inputs, spec.batch, spec.seed, spec.shape)
+    if not isinstance(opened, Program):
+        engine = InProcess(load(subject.experiment.bundle, session=opened), spec.threads)
+        return _complete(engine, subject.manifest, inputs, samples, spec)
+    if spec.shape:
+        return Outcome(status="unavailable", reason=f"{spec.backend} takes images as its bundle prepares them")
+    return _complete(opened, subject.manifest, inputs, samples, spec)
+
+
+def _impossible(manifest: Manifest, spec: Spec) -> str | None:
+    """Why this graph cannot take such inputs, or None."""
+    batch, _, *size = manifest.inputs[0].shape
+    if isinstance(batch, int) and batch != spec.batch:
+        return f"the graph's batch is fixed at {batch}; export with a dynamic batch for batch {spec.batch}"
+    if spec.shape is None:
+        return None
+    if getattr(manifest.postprocess, "window", None):
+        return "the model slides a window of one size; shapes are for models that take whole images"
+    if isinstance(size[0], int) and tuple(size) != spec.shape:
+        return f"the graph's size is fixed at {size[0]}×{size[1]}; export with SHAPE=dynamic for other sizes"
+    return None
+
+
+def _complete(
+    engine: InProcess | Program, manifest: Manifest, inputs: Inputs, samples: Sequence[Sample], spec: Spec
+) -> Outcome:
     outcome = _time(engine, inputs, spec)
     if spec.accuracy_batch_size is not None:
-        pixels = preprocess(paths[0], subject.manifest.preprocess).array[0].size
+        fixed = manifest.inputs[0].shape[0]
+        pixels = preprocess(samples[0][0], manifest.preprocess).array[0].size
         size = fixed if isinstance(fixed, int) else min(spec.accuracy_batch_size, max(1, ACCURACY_PIXELS // pixels))
-        metric = metrics.for_task(subject.manifest)
-        _count(metric, engine.predict(paths, size), samples)
-        outcome.images, outcome.accuracy = metric.images, metric.compute()
+        metric = metrics.for_task(manifest)
+        _count(metric, engine.predict([path for path, _ in samples], size), samples)
+        outcome.images, outcome.accuracy, outcome.per_image = metric.images, metric.compute(), metric.packed()
         if isinstance(engine, InProcess):
             outcome.accuracy |= _native(metric, engine.model, samples)
     return outcome
 
 
-class InProcess:
-    """A model in this process, with what `native.Program` has."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    @property
-    def peak_rss_mib(self) -> float | None:
-        """Most resident memory that this process has had, in MiB."""
-        return peak_rss_mib()
-
-    def time(self, boundary: Boundary, inputs: Inputs, settings: TimerSettings) -> Timing | None:
-        """Time a boundary; None where the images give no batch for it."""
-        calls = CALLS[boundary](self.model, inputs)
-        return timing.measure(calls, settings) if calls else None
-
-    def predict(self, paths: Sequence[Path], batch: int) -> Iterator[Result]:
-        """Predictions of images, in order."""
-        for start in range(0, len(paths), batch):
-            yield from self.model(paths[start : start + batch], batch_size=batch)
-
-
 def _time(engine: InProcess | Program, inputs: Inputs, spec: Spec) -> Outcome:
+    """Everything that is timed: boundaries in an order of their own in each process, then all at once, then step by step."""
     outcome = Outcome()
     order = list(spec.boundaries)
-    random.Random(f"{spec.seed} {spec.backend} {spec.batch} {spec.repetition}").shuffle(order)
-    for boundary in order:
+    random.Random(f"{spec.seed} {spec.backend} {spec.precision} {spec.batch} {spec.repetition}").shuffle(order)
+    if spec.shape:  # images keep their sizes: a shape is of tensors
+        order = [boundary for boundary in order if boundary != "e2e"]
+    for boundary in order if "stream" in spec.scenarios else []:
         timed = engine.time(boundary, inputs, spec.timer)
         if timed:
             outcome.timings[boundary] = timed
@@ -151,22 +114,13 @@ def _time(engine: InProcess | Program, inputs: Inputs, spec: Spec) -> Outcome:
                 f"the validation set has no {spec.batch} images of one size for a batch of the graph; "
                 "e2e takes them as they come"
             )
+    if "offline" in spec.scenarios:
+        outcome.offline, outcome.offline_images = engine.offline(inputs, spec.timer)
+        outcome.sizes.setdefault("e2e", inputs.image_sizes)
+    if spec.stages:
+        outcome.stages_us = engine.stages(inputs, spec.timer)
     outcome.peak_rss_mib = engine.peak_rss_mib
     return outcome
-
-
-#: Boundary → the calls to time. `model`: tensor on the device → outputs on the device; `host`: host tensor → host
-#: outputs; `e2e`: encoded image bytes → final prediction.
-CALLS: dict[Boundary, Callable[[Model, Inputs], list[Call]]] = {
-    "model": lambda model, inputs: [model.session.bind(model.feeds(batch)) for batch in inputs.tensors],
-    "host": lambda model, inputs: [partial(model.session.run, model.feeds(batch)) for batch in inputs.tensors],
-    "e2e": lambda model, inputs: [partial(_predict, model, batch) for batch in inputs.encoded],
-}
-
-
-def _predict(model: Model, batch: Sequence[bytes]) -> None:
-    for result in model(batch, batch_size=len(batch)):
-        result.settle()
 
 
 def _count(metric: metrics.Metric, predictions: Iterable[Result], samples: Sequence[Sample]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 from numpy.typing import NDArray
 
 from slipway_runtime import tasks
@@ -39,8 +41,12 @@ class Inputs:
     tensor_sizes: list[Size]
 
 
-def choose(manifest: Manifest, paths: Sequence[Path], count: int, batch: int, seed: int) -> Inputs:
+def choose(
+    manifest: Manifest, paths: Sequence[Path], count: int, batch: int, seed: int, shape: Size | None = None
+) -> Inputs:
     """Choose `count` batches of `batch` images at random; equal for equal paths, count, batch and seed.
+
+    With a shape, height and width, what goes through the graph is resized to it: to time a size, not to be right.
 
     Raises:
         InputError: no images.
@@ -52,8 +58,8 @@ def choose(manifest: Manifest, paths: Sequence[Path], count: int, batch: int, se
     drawn = list(islice(cycle(order), count * batch))
     batches = [drawn[start : start + batch] for start in range(0, len(drawn), batch)]
     encoded = [[path.read_bytes() for path in group] for group in batches]
-    groups = list(islice(cycle(islice(_of_one_shape(manifest, order, batch), count)), count))
-    tensors = [[_tensor(manifest, path) for path in group] for group in groups]
+    groups = list(islice(cycle(islice(_of_one_shape(manifest, order, batch, shape), count)), count))
+    tensors = [[_tensor(manifest, path, shape) for path in group] for group in groups]
     return Inputs(
         encoded,
         tensors,
@@ -64,18 +70,22 @@ def choose(manifest: Manifest, paths: Sequence[Path], count: int, batch: int, se
     )
 
 
-def _of_one_shape(manifest: Manifest, paths: Sequence[Path], batch: int) -> Iterator[list[Path]]:
+def _of_one_shape(manifest: Manifest, paths: Sequence[Path], batch: int, size: Size | None) -> Iterator[list[Path]]:
     """Every `batch` images that the graph sees in one shape, in the order in which they are complete."""
     waiting: dict[tuple[int, ...], list[Path]] = defaultdict(list)
     for path in paths:
-        shape = _tensor(manifest, path).shape
+        shape = _tensor(manifest, path, size).shape
         waiting[shape].append(path)
         if len(waiting[shape]) == batch:
             yield waiting.pop(shape)
 
 
-def _tensor(manifest: Manifest, path: Path) -> NDArray:
-    return tasks.inputs(manifest, preprocess(path, manifest.preprocess))[0]
+def _tensor(manifest: Manifest, path: Path, size: Size | None) -> NDArray:
+    array = tasks.inputs(manifest, preprocess(path, manifest.preprocess))[0]
+    if size is None:
+        return array
+    resized = cv2.resize(array.transpose(1, 2, 0), size[::-1])
+    return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 
 def _different(sizes: Iterable[tuple[int, ...]]) -> list[Size]:

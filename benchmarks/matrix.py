@@ -2,37 +2,50 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from benchmarks.timing import TimerSettings
 from train.cli import nearest
 from train.errors import UsageError
 
-Boundary = Literal["model", "host", "e2e"]
+Boundary: TypeAlias = Literal["model", "host", "e2e"]
+Scenario: TypeAlias = Literal["stream", "offline"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+#: What accuracy is compared with: eager PyTorch.
+BASELINE: tuple[str, Precision] = ("pytorch", "fp32")
 T = TypeVar("T")
 NonEmpty = Annotated[tuple[T, ...], Field(min_length=1)]
+Pixels = Annotated[int, Field(gt=0, le=1 << 14)]
 
 
-class Gates(BaseModel):
-    """Limits that fail the run (exit 5)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    accuracy_points: NonNegativeFloat = 0.05
+def _by_backend(value: Any) -> Any:
+    """A list of names stands for these backends in fp32, and one precision for a list of one."""
+    if isinstance(value, list | tuple):
+        return dict.fromkeys(value, ("fp32",))
+    if isinstance(value, dict):
+        return {name: (each,) if isinstance(each, str) else each for name, each in value.items()}
+    return value
 
 
 class Matrix(BaseModel):
-    """The axes, the timer's settings and the gates. `configs/bench/default.yaml` explains each."""
+    """The axes and the timer's settings. `configs/bench/default.yaml` explains each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backends: NonEmpty[str] = ("pytorch", "onnxruntime")
-    baseline: str = "pytorch"
+    backends: Annotated[dict[str, NonEmpty[Precision]], BeforeValidator(_by_backend), Field(min_length=1)] = {
+        "pytorch": ("fp32", "bf16"),
+        "pytorch-channels-last": ("fp32",),
+        "pytorch-compile": ("fp32",),
+        "onnxruntime": ("fp32", "int8"),
+    }
     batch_sizes: NonEmpty[PositiveInt] = (1, 8)
+    shapes: NonEmpty[tuple[Pixels, Pixels] | None] = (None,)
     boundaries: NonEmpty[Boundary] = ("model", "host", "e2e")
+    scenarios: NonEmpty[Scenario] = ("stream", "offline")
+    stages: bool = True
     repetitions: PositiveInt = 3
     inputs: PositiveInt = 8
     threads: PositiveInt | None = None
@@ -40,7 +53,11 @@ class Matrix(BaseModel):
     accuracy_batch_size: PositiveInt = 32
     cell_timeout_s: PositiveFloat = 3600
     timer: TimerSettings = TimerSettings()
-    gates: Gates = Gates()
+
+    @property
+    def engines(self) -> list[tuple[str, Precision]]:
+        """Every backend in every precision, in the order of the file."""
+        return [(name, precision) for name, precisions in self.backends.items() for precision in precisions]
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Matrix:

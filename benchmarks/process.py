@@ -5,28 +5,32 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmarks.cell import PROGRESS, Outcome, Spec
+from benchmarks.cell import PROGRESS
 from benchmarks.environment import ROOT
+from benchmarks.outcome import Outcome, Spec
 from train.cli import say
-from train.files import write_atomic
 
 
-def run(spec: Spec, outcome_file: Path, timeout_s: float) -> Outcome:
+def run(spec: Spec, timeout_s: float) -> Outcome:
     """Measure a spec in a fresh process.
 
-    An outcome that an interrupted run left in `outcome_file` is taken as it is. Nothing that the child does raises
-    here: an error, a crash or a timeout is an outcome with status "failed" and a one-line reason.
+    Nothing that the child does raises here: an error, a crash or a timeout is an outcome with status "failed" and a
+    one-line reason.
     """
-    if (left := _read(outcome_file)) is not None:
-        return left
-    spec_file = outcome_file.with_suffix(".spec.json")
-    write_atomic(spec_file, spec.model_dump_json())
+    with tempfile.TemporaryDirectory(prefix="cell-") as folder:
+        return _run(spec, Path(folder), timeout_s)
+
+
+def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
+    spec_file, outcome_file = folder / "spec.json", folder / "outcome.json"
+    spec_file.write_text(spec.model_dump_json())
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.cell", str(spec_file), str(outcome_file)],

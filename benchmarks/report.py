@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from benchmarks.environment import Environment
 from benchmarks.gates import accuracy_deltas
 from benchmarks.inputs import Size
-from benchmarks.results import Accuracy, Results, Row
+from benchmarks.results import Interval, Results, Row
 from benchmarks.stats import min_samples
 from deploy import metrics
 
 FILE_NAME = "report.md"
 NONE = "–"
+_HEADER = ("backend", "precision", "batch", "shape", "boundary", "median ms", "p90", "p95", "p99", "images/s")
+_HEADER += ("vs strongest PyTorch [95 % CI]", "vs eager [95 % CI]", "J/image")
+_OPTIONAL = ("shape", "J/image")
 
 
 def render(results: Sequence[Results]) -> str:
@@ -19,19 +22,15 @@ def render(results: Sequence[Results]) -> str:
 
 
 def _section(results: Results) -> list[str]:
-    titles = metrics.titles(results.task)
     names = [name for name in _metric_names(results) if "/" not in name]
-    accuracy = {entry.backend: entry for entry in results.accuracy}
-    header = ["backend", "precision", "batch", "boundary", "median ms", "p90", "p95", "p99", "images/s"]
-    header += [f"vs {results.matrix.baseline} [95 % CI]", *(titles[name] for name in names)]
-    header += ["peak MiB", "artifact", "status"]
-    lines = [_cells(row, results.matrix.baseline, accuracy.get(row.backend), names) for row in results.rows]
+    lines = [_cells(row, results, names) for row in results.rows]
+    header = [*_HEADER, *(metrics.titles(results.task)[name] for name in names), "peak MiB", "artifact", "status"]
     return [
         f"# {results.experiment}",
         "",
-        _environment(results.environment, results.rows[0].device),
+        _environment(results.environment, results.device),
         "",
-        *table(header, lines),
+        *table(*_without_empty(header, lines)),
         "",
         *_reasons(results.rows),
         *_remarks(results),
@@ -43,32 +42,49 @@ def _metric_names(results: Results) -> list[str]:
     return list(dict.fromkeys(name for entry in results.accuracy for name in entry.values))
 
 
-def _cells(row: Row, baseline: str, accuracy: Accuracy | None, names: Sequence[str]) -> list[str]:
+def _cells(row: Row, results: Results, names: Sequence[str]) -> list[str]:
     measured = row.status in ("ok", "invalid")
+    accuracy = results.accuracy_of(row)
     values = accuracy.values if accuracy is not None and measured else {}
+    tails = (row.latency_ms_p90, row.latency_ms_p95, row.latency_ms_p99)
     return [
         row.backend,
         row.precision,
         str(row.batch),
-        row.boundary,
-        *(
-            number(value, 3)
-            for value in (row.latency_ms_median, row.latency_ms_p90, row.latency_ms_p95, row.latency_ms_p99)
-        ),
+        "×".join(map(str, row.shape)) if row.shape else NONE,
+        row.boundary + (" offline" if row.scenario == "offline" else ""),
+        number(median(row), 3),
+        *(number(value, 3) for value in tails),
         number(row.throughput_ips, 1),
-        speedup(row, baseline),
+        against_strongest(row),
+        ratio(row.speedup_eager),
+        number(row.energy_j_per_image, 3),
         *(number(values.get(name), 2) for name in names),
         number(row.peak_rss_mib, 0),
-        row.artifact_sha256[:8],
+        row.artifact_sha256[:8] or NONE,
         _status(row),
     ]
 
 
-def speedup(row: Row, baseline: str) -> str:
-    """A ratio with its interval, or what stands in its place."""
-    if row.speedup is not None:
-        return f"{row.speedup.value:.2f}× [{row.speedup.low:.2f}, {row.speedup.high:.2f}]"
-    return "baseline" if row.backend == baseline else NONE
+def _without_empty(header: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Without the columns of `_OPTIONAL` in which nothing stands."""
+    keep = [i for i, name in enumerate(header) if name not in _OPTIONAL or any(line[i] != NONE for line in lines)]
+    return [header[i] for i in keep], [[line[i] for i in keep] for line in lines]
+
+
+def median(row: Row) -> float | None:
+    """The median latency in milliseconds."""
+    return row.latency_ms_median.value if row.latency_ms_median else None
+
+
+def against_strongest(row: Row) -> str:
+    """The ratio to the strongest PyTorch row, or what stands in its place."""
+    return "strongest" if row.key == row.strongest else ratio(row.speedup)
+
+
+def ratio(interval: Interval | None) -> str:
+    """A ratio with its interval."""
+    return f"{interval.value:.2f}× [{interval.low:.2f}, {interval.high:.2f}]" if interval else NONE
 
 
 def _status(row: Row) -> str:
@@ -112,10 +128,13 @@ def _remarks(results: Results) -> list[str]:
     matrix = results.matrix
     needs = ", ".join(f"p{round(100 * p)} {min_samples(p)}" for p in (0.9, 0.95, 0.99))
     single = " One process: the interval leaves out what differs between processes." if matrix.repetitions == 1 else ""
+    offline = " `offline`: of a pass over images that are all there at once." if "offline" in matrix.scenarios else ""
     return [
         f"- Latency is of one call with `batch` images; processes a cell: {matrix.repetitions}, each boundary timed "
         f"{matrix.timer.seconds:g} s. A percentile with fewer samples than it needs ({needs}: MLPerf early stopping, "
-        f"confidence 0.99) is {NONE}.{single}",
+        f"confidence 0.99) is {NONE}.{single}{offline}",
+        "- `vs strongest PyTorch`: against the fastest PyTorch row at the same batch and boundary that keeps its accuracy; "
+        "`vs eager`: against PyTorch as it comes, in fp32.",
         *_input_remarks(results.rows),
         *_accuracy_remarks(results),
         f"- Parity of the bundle: {_parity(results.parity_passed)}.",

@@ -1,32 +1,27 @@
-"""`work/<experiment>/bench/results.json`: rows, accuracy, raw samples, and everything that explains them."""
+"""What was measured, as reports and gates see it: rows, accuracy, raw samples, and everything that explains them.
 
-import json
-import re
+All of it is worked out anew from `results.jsonl` (`benchmarks.journal`, `benchmarks.rows`) whenever it is asked for.
+"""
+
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from benchmarks.environment import Environment
 from benchmarks.inputs import Size
-from benchmarks.matrix import Boundary, Matrix
-from train.errors import InputError
-from train.files import write_atomic
+from benchmarks.matrix import Boundary, Matrix, Precision, Scenario
+from benchmarks.outcome import Trace
 
-SCHEMA_VERSION = 1
-#: Raise it whenever a change of this room alters what a number means; stored results are then measured anew.
-HARNESS_VERSION = 2
-FILE_NAME = "results.json"
-
-Status = Literal["ok", "invalid", "unavailable", "failed"]
+Status: TypeAlias = Literal["ok", "invalid", "unavailable", "failed", "pending"]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Ratio(_Model):
-    """How many times faster than the baseline at the same batch and boundary, with its 95 % interval."""
+class Interval(_Model):
+    """A value with its 95 % interval."""
 
     value: float
     low: float
@@ -37,15 +32,27 @@ class Row(_Model):
     """One measured cell at one boundary. A latency is of one call, which handles `batch` units.
 
     Attributes:
+        shape: the height and width that inputs were resized to for timing; None: as the test pipeline gives them.
+        scenario: "stream": a call after another, each timed. "offline": all images are there at once; latencies are of a
+            pass over them.
         unit: "window" where the graph takes an image in several parts, at the boundaries of the graph alone.
         sizes: height and width of the different inputs, smallest first: of images for `e2e`, else of what the graph takes.
-        status: "ok"; "invalid": the timer did not settle; "unavailable": not on this machine; "failed": it broke.
+        status: "ok"; "invalid": the timer did not settle; "unavailable": not on this machine; "failed": it broke;
+            "pending": an interrupted run did not come to it.
         reason: of any status but "ok".
         samples: timed calls, over all repetitions.
-        latency_ms_p90: None where there are too few samples for it (`benchmarks.stats.min_samples`).
+        latency_ms_median: with its bootstrap interval.
+        latency_ms_p90: None where there are too few samples for it (`benchmarks.stats`).
         throughput_ips: images a second, measured over the timed loops; None where the unit is no image.
-        speedup: against the baseline; None for the baseline and where either row is not ok.
+        speedup: against the strongest PyTorch row of the same batch, shape, scenario and boundary; None where there is no
+            other such row, or either is not ok.
+        strongest: the key of that row.
+        speedup_eager: against eager PyTorch in fp32.
         peak_rss_mib: the largest of the repetitions' processes.
+        peak_device_mib: of the GPU's memory, the same.
+        energy_j_per_image: over the timed loops, of what the platform counts (`energy_source`); None where it counts none.
+        stages_ms: the median of each step from file to prediction, on `e2e` rows of the stream: decode, preprocess, h2d,
+            compute, d2h, postprocess; empty where they were not taken apart.
         artifact_sha256: of the file that was measured.
         bundle_sha256: of the bundle's manifest.
     """
@@ -53,8 +60,10 @@ class Row(_Model):
     experiment: str
     backend: str
     device: str
-    precision: str
+    precision: Precision
     batch: int
+    shape: Size | None = None
+    scenario: Scenario = "stream"
     boundary: Boundary
     unit: Literal["image", "window"] = "image"
     sizes: list[Size] = []
@@ -64,29 +73,72 @@ class Row(_Model):
     reason: str | None = None
     repetitions: int = 0
     samples: int = 0
-    latency_ms_median: float | None = None
+    latency_ms_median: Interval | None = None
     latency_ms_p90: float | None = None
     latency_ms_p95: float | None = None
     latency_ms_p99: float | None = None
     throughput_ips: float | None = None
-    speedup: Ratio | None = None
+    speedup: Interval | None = None
+    strongest: str | None = None
+    speedup_eager: Interval | None = None
     peak_rss_mib: float | None = None
+    peak_device_mib: float | None = None
+    energy_j_per_image: float | None = None
+    energy_source: str | None = None
+    stages_ms: dict[str, float] = {}
 
     @property
     def key(self) -> str:
         """What sets the row apart within its experiment, and names its samples: "pytorch cpu fp32 b8 model"."""
-        return f"{self.backend} {self.device} {self.precision} b{self.batch} {self.boundary}"
+        return row_key(self.backend, self.device, self.precision, self.batch, self.shape, self.scenario, self.boundary)
+
+    @property
+    def group(self) -> tuple[int, Size | None, Scenario, Boundary]:
+        """What rows share that are compared with one another."""
+        return self.batch, self.shape, self.scenario, self.boundary
+
+
+def row_key(
+    backend: str, device: str, precision: str, batch: int, shape: Size | None, scenario: Scenario, boundary: Boundary
+) -> str:
+    """The name of a row within its experiment."""
+    words = [backend, device, precision, f"b{batch}", "{}x{}".format(*shape) if shape else "", boundary]
+    return " ".join(filter(None, [*words, "offline" if scenario == "offline" else ""]))
+
+
+class Comparison(_Model):
+    """How an artifact's accuracy differs from the baseline's on the same images, image by image.
+
+    Attributes:
+        points: difference of the headline metric, in percentage points, with its 95 % interval.
+        method: how the interval was made, "paired bootstrap over images, 2000 resamples".
+        p_value: of McNemar's exact test, for top-1; None for other metrics.
+        better, worse: images that only this one, or only the baseline has right (top-1).
+    """
+
+    points: Interval
+    method: str
+    p_value: float | None = None
+    better: int | None = None
+    worse: int | None = None
 
 
 class Accuracy(_Model):
-    """A backend's metric values over the whole validation set, in percent, headline first; "name/class": of a class."""
+    """A backend's metric values over the whole validation set, in percent, headline first; "name/class": of a class.
+
+    Attributes:
+        interval: of the headline, by bootstrap over images; None where the metric keeps nothing by image.
+        difference: from the baseline; None for itself and where either keeps nothing by image.
+    """
 
     backend: str
     device: str
-    precision: str
+    precision: Precision
     artifact_sha256: str
     images: int
     values: dict[str, float]
+    interval: Interval | None = None
+    difference: Comparison | None = None
 
     @property
     def headline(self) -> tuple[str, float]:
@@ -95,12 +147,18 @@ class Accuracy(_Model):
 
 
 class Results(_Model):
-    """The content of `results.json`. `samples_us`: row key → repetition → latency of each call in microseconds."""
+    """All of one experiment.
 
-    schema_version: Literal[1] = 1
+    Attributes:
+        samples_us: row key → repetition → latency of each call in microseconds.
+        traces: what the machine did while cells ran, one a cell, in the order in which they ran.
+    """
+
     experiment: str
     task: str
-    fingerprint: str
+    device: str
+    date_utc: str
+    bundle_sha256: str
     data_fingerprint: str
     parity_passed: bool | None
     environment: Environment
@@ -108,38 +166,28 @@ class Results(_Model):
     rows: list[Row]
     accuracy: list[Accuracy]
     samples_us: dict[str, list[list[float]]]
+    traces: list[Trace] = []
 
     @property
     def ran(self) -> bool:
         """Whether anything could run here at all."""
-        return any(row.status != "unavailable" for row in self.rows)
+        return any(row.status not in ("unavailable", "pending") for row in self.rows)
+
+    def accuracy_of(self, row: Row) -> Accuracy | None:
+        """The accuracy of what a row measured."""
+        return next((a for a in self.accuracy if (a.backend, a.precision) == (row.backend, row.precision)), None)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the raw samples."""
-        return self.model_dump(mode="json", exclude={"samples_us"})
-
-
-def write(path: Path, results: Results) -> None:
-    """Write results atomically as JSON, indented, a list of numbers on one line."""
-    text = json.dumps(results.model_dump(mode="json"), indent=1, allow_nan=False)
-    write_atomic(path, re.sub(r"\[[\d.,\s]+\]", lambda match: " ".join(match[0].split()), text) + "\n")
+        """Everything but raw samples and traces."""
+        return self.model_dump(mode="json", exclude={"samples_us", "traces"})
 
 
 def read(path: Path) -> Results:
-    """Read results.
+    """The results that a journal holds.
 
     Raises:
-        InputError: no such file, another schema version, or a field that does not fit.
+        InputError: see `journal.read`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text)
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
-            raise InputError(f"{path}: schema_version {version!r}, this program reads {SCHEMA_VERSION}; measure again")
-        return Results.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; measure again with --force")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected benchmark results, found {error}; run python -m benchmarks run first")
+    from benchmarks import journal, rows
+
+    return rows.assemble(journal.read(path))

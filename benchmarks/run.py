@@ -1,22 +1,25 @@
 """Which cells to measure, in which order, and what is left in `work/<experiment>/bench/`."""
 
 import random
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from benchmarks import backends, exported, gates, process, report, results, rows
-from benchmarks.cell import Outcome, Spec
-from benchmarks.environment import Environment, available_cores, capture
+from benchmarks import backends, exported, html, journal, process, report, rows
+from benchmarks.environment import DISTRIBUTIONS, Environment, available_cores, capture
 from benchmarks.exported import Exported
-from benchmarks.matrix import Matrix
-from benchmarks.results import HARNESS_VERSION, Results
+from benchmarks.journal import Cell, Plan, Record, Run
+from benchmarks.matrix import Matrix, Precision
+from benchmarks.outcome import Outcome, Spec
+from benchmarks.results import Results
 from train.cli import say
-from train.errors import InputError, MeasurementError
+from train.errors import BackendError
 from train.files import sha256_json, write_atomic
+
+#: Raise it whenever a change of this room alters what a number means; stored results are then measured anew.
+HARNESS_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -32,120 +35,130 @@ class Request:
 
 @dataclass(frozen=True)
 class Subject:
-    """One experiment with the fingerprint of everything that its numbers depend on."""
+    """One experiment, what is to be measured of it, and what was measured before."""
 
     exported: Exported
-    fingerprint: str
+    run: Run
+    specs: dict[str, Spec]
+    records: list[Record]
 
     @property
-    def bench(self) -> Path:
+    def journal(self) -> Path:
         """Where its results go."""
-        return self.exported.experiment.bench
+        return self.exported.experiment.bench / journal.FILE_NAME
 
-
-#: (experiment, backend, batch) → the outcomes of its repetitions.
-Outcomes = dict[tuple[str, str, int], list[Outcome]]
+    def pending(self, force: bool) -> list[Plan]:
+        """The cells that are not there yet, or did not end well."""
+        found = {} if force else journal.cells(self.records)
+        return [plan for plan in self.run.plan if plan.key not in found or not _finished(found[plan.key].outcome)]
 
 
 def run(request: Request) -> list[tuple[Results, bool]]:
-    """Measure experiments, leaving out those whose stored results are current and have no failed row.
+    """Measure what is not measured yet of experiments, and write their reports.
 
     Returns:
-        For each experiment, in the order asked for: its results, and whether they were measured now.
+        For each experiment, in the order asked for: its results, and whether any of it was measured now.
 
     Raises:
-        UsageError, InputError, BundleError: see `exported.read` and `backends.get`. Nothing was measured then.
+        UsageError, InputError, BundleError: see `exported.read`, `backends.check` and `journal.read`. Nothing was measured
+            then.
     """
-    matrix = request.matrix
-    engines = [backends.get(name) for name in {*matrix.backends, matrix.baseline}]
-    threads = matrix.threads or available_cores()
-    environment = capture({name for engine in engines for name in engine.distributions}, threads, request.device)
-    environment.versions |= backends.versions(engines)
-    subjects = {name: _subject(exported.read(request.work, name), request, environment) for name in request.experiments}
-    stored = {name: None if request.force else _current(subject) for name, subject in subjects.items()}
-    pending = {name: subject for name, subject in subjects.items() if stored[name] is None}
-    outcomes = _measure(list(pending.values()), request, threads)
-    made = {name: _store(subject, request, environment, outcomes) for name, subject in pending.items()}
-    return [(stored[name] or made[name], name in made) for name in subjects]
+    for name, precision in request.matrix.engines:
+        backends.check(name, precision)
+    threads = request.matrix.threads or available_cores()
+    environment = _environment(request, threads)
+    names = dict.fromkeys(request.experiments)
+    subjects = {name: _subject(exported.read(request.work, name), request, environment) for name in names}
+    pending = {name: subject.pending(request.force) for name, subject in subjects.items()}
+    for name, subject in subjects.items():
+        if pending[name] or not _asked_before(subject):
+            journal.append(subject.journal, subject.run)
+    _measure([(subjects[name], plan) for name, plans in pending.items() for plan in plans], request.matrix)
+    done = [(_report(subject), bool(pending[name])) for name, subject in subjects.items()]
+    if len(done) > 1:
+        _write(request.work / "bench", [results for results, _ in done])
+    return done
+
+
+def _environment(request: Request, threads: int) -> Environment:
+    engines = [backends.get(name) for name in request.matrix.backends]
+    found = capture({name for engine in engines for name in engine.distributions}, threads, request.device)
+    found.versions |= backends.versions(engines)
+    return found
 
 
 def _subject(subject: Exported, request: Request, environment: Environment) -> Subject:
     matrix = request.matrix
-    artifacts = {name: backends.get(name).artifact(subject)[1] for name in matrix.backends}
+    specs, plans = {}, []
+    axes = product(matrix.engines, matrix.batch_sizes, matrix.shapes, range(matrix.repetitions))
+    for (backend, precision), batch, shape, repetition in axes:
+        if shape and not {"model", "host"} & set(matrix.boundaries):
+            continue
+        spec = _spec(subject, request, environment.threads, backend, precision, batch, shape, repetition)
+        artifact = _artifact(subject, backend, precision)
+        key = _key(subject, spec, artifact, environment)
+        specs[key] = spec
+        plans.append(
+            Plan(
+                key=key,
+                backend=backend,
+                precision=precision,
+                batch=batch,
+                shape=shape,
+                repetition=repetition,
+                artifact_sha256=artifact,
+                baseline=backends.get(backend).baseline,
+            )
+        )
+    path = subject.experiment.bench / journal.FILE_NAME
     return Subject(
-        subject,
-        sha256_json(
-            {
-                "harness": HARNESS_VERSION,
-                "experiment": subject.experiment.name,
-                "artifacts": artifacts,
-                "bundle": subject.bundle_sha256,
-                "data": subject.data_fingerprint,
-                "matrix": matrix.model_dump(mode="json"),
-                "device": request.device,
-                "environment": environment.identity(),
-            }
+        exported=subject,
+        run=Run(
+            date_utc=environment.date_utc,
+            experiment=subject.experiment.name,
+            task=subject.manifest.task,
+            windows=getattr(subject.manifest.postprocess, "window", None) is not None,
+            device=request.device,
+            bundle_sha256=subject.bundle_sha256,
+            data_fingerprint=subject.data_fingerprint,
+            parity_passed=subject.parity_passed(),
+            environment=environment,
+            matrix=matrix,
+            plan=plans,
         ),
+        specs=specs,
+        records=journal.read(path) if path.exists() else [],
     )
 
 
-def _current(subject: Subject) -> Results | None:
-    try:
-        found = results.read(subject.bench / results.FILE_NAME)
-    except InputError:
-        return None
-    tried_in_vain = isinstance(gates.verdict(found), MeasurementError)
-    return found if found.fingerprint == subject.fingerprint and not tried_in_vain else None
-
-
-def _measure(subjects: Sequence[Subject], request: Request, threads: int) -> Outcomes:
-    """Run every cell. A cell that did not end well is not repeated."""
-    outcomes: Outcomes = defaultdict(list)
-    cells = _schedule(subjects, request.matrix)
-    if request.force:
-        for subject in subjects:
-            shutil.rmtree(subject.bench / "cells", ignore_errors=True)
-    for number, (subject, backend, batch, repetition) in enumerate(cells, start=1):
-        name = subject.exported.experiment.name
-        earlier = outcomes[name, backend, batch]
-        if any(outcome.status != "ok" for outcome in earlier):
-            continue
-        say(f"[{number}/{len(cells)}] {name} {backend} batch {batch} rep {repetition + 1} …")
-        spec = _spec(subject, request, backend, batch, repetition, threads)
-        file = subject.bench / "cells" / subject.fingerprint[:16] / f"{backend}-b{batch}-r{repetition}.json"
-        outcome = process.run(spec, file, request.matrix.cell_timeout_s)
-        if outcome.status != "ok":
-            say(f"      {outcome.status}: {outcome.reason}")
-        earlier.append(outcome)
-    return outcomes
-
-
-def _schedule(subjects: Sequence[Subject], matrix: Matrix) -> list[tuple[Subject, str, int, int]]:
-    """Every cell once a repetition, each round in an order of its own.
-
-    Randomised blocks: what the machine does meanwhile (clocks, other load) hits all cells alike instead of one backend.
-    """
-    rng = random.Random(matrix.seed)
-    cells = []
-    for repetition in range(matrix.repetitions):
-        block = list(product(subjects, matrix.backends, matrix.batch_sizes, [repetition]))
-        rng.shuffle(block)
-        cells += block
-    return cells
-
-
-def _spec(subject: Subject, request: Request, backend: str, batch: int, repetition: int, threads: int) -> Spec:
-    matrix, found = request.matrix, subject.exported
+def _spec(
+    found: Exported,
+    request: Request,
+    threads: int,
+    backend: str,
+    precision: Precision,
+    batch: int,
+    shape: tuple[int, int] | None,
+    repetition: int,
+) -> Spec:
+    matrix = request.matrix
     fixed = found.manifest.inputs[0].shape[0]
-    counts = repetition == 0 and batch == (fixed if fixed in matrix.batch_sizes else matrix.batch_sizes[0])
+    # Once an artifact, in the first process that can: with the graph's own batch where that is fixed.
+    counts = repetition == 0 and shape == matrix.shapes[0]
+    counts = counts and batch == (fixed if fixed in matrix.batch_sizes else matrix.batch_sizes[0])
+    offline = shape is None and batch == max(matrix.batch_sizes) and "e2e" in matrix.boundaries
     return Spec(
         work=found.experiment.work,
         experiment=found.experiment.name,
         backend=backend,
+        precision=precision,
         device=request.device,
         batch=batch,
+        shape=shape,
         repetition=repetition,
         boundaries=matrix.boundaries,
+        scenarios=tuple(each for each in matrix.scenarios if each != "offline" or offline),
+        stages=matrix.stages and batch == matrix.batch_sizes[0] and shape is None and "e2e" in matrix.boundaries,
         inputs=matrix.inputs,
         threads=threads,
         seed=matrix.seed,
@@ -154,34 +167,87 @@ def _spec(subject: Subject, request: Request, backend: str, batch: int, repetiti
     )
 
 
-def _store(subject: Subject, request: Request, environment: Environment, outcomes: Outcomes) -> Results:
-    """Add up a subject's outcomes and, when anything ran, write `results.json` and `report.md`."""
-    matrix, found = request.matrix, subject.exported
-    table, samples, accuracy = [], {}, []
-    for engine in map(backends.get, matrix.backends):
-        of_engine = {batch: outcomes[found.experiment.name, engine.name, batch] for batch in matrix.batch_sizes}
-        for batch, repetitions in of_engine.items():
-            for boundary in matrix.boundaries:
-                row, raw = rows.make(found, engine, request.device, batch, boundary, repetitions)
-                table.append(row)
-                samples[row.key] = raw
-        accuracy.append(
-            rows.accuracy(found, engine, request.device, [o for group in of_engine.values() for o in group])
-        )
-    made = Results(
-        experiment=found.experiment.name,
-        task=found.manifest.task,
-        fingerprint=subject.fingerprint,
-        data_fingerprint=found.data_fingerprint,
-        parity_passed=found.parity_passed(),
-        environment=environment,
-        matrix=matrix,
-        rows=rows.add_speedups(table, samples, matrix.baseline, matrix.seed),
-        accuracy=[entry for entry in accuracy if entry is not None],
-        samples_us=samples,
+def _artifact(subject: Exported, backend: str, precision: Precision) -> str:
+    """The hash of what is measured; empty where there is no such file, which its cell will say."""
+    try:
+        return backends.get(backend).artifact(subject, precision)[1]
+    except BackendError:
+        return ""
+
+
+def _key(subject: Exported, spec: Spec, artifact: str, environment: Environment) -> str:
+    """The hash of everything that a cell's numbers depend on; other backends, and other files of the bundle, do not count."""
+    engine = backends.get(spec.backend)
+    versions = {*DISTRIBUTIONS, *engine.distributions, engine.name}
+    identity = environment.identity()
+    return sha256_json(
+        {
+            "harness": HARNESS_VERSION,
+            "spec": spec.model_dump(mode="json", exclude={"work"}),
+            "artifact": artifact,
+            "manifest": subject.manifest.model_dump(mode="json", exclude={"files"}),
+            "data": subject.data_fingerprint,
+            "environment": {
+                **identity,
+                "versions": {name: value for name, value in environment.versions.items() if name in versions},
+            },
+        }
     )
-    if made.ran:  # else older results are worth more
-        write_atomic(subject.bench / report.FILE_NAME, report.render([made]))
-        results.write(subject.bench / results.FILE_NAME, made)
-    shutil.rmtree(subject.bench / "cells", ignore_errors=True)
+
+
+def _finished(outcome: Outcome) -> bool:
+    """Whether a cell need not be run again: not if it failed, or nothing that it timed ever settled."""
+    timings = [*outcome.timings.values(), *filter(None, [outcome.offline])]
+    return outcome.status != "failed" and not (timings and all(timing.invalid for timing in timings))
+
+
+def _asked_before(subject: Subject) -> bool:
+    runs = [record for record in subject.records if isinstance(record, Run)]
+    return bool(runs) and (runs[-1].plan, runs[-1].matrix) == (subject.run.plan, subject.run.matrix)
+
+
+def _measure(cells: Sequence[tuple[Subject, Plan]], matrix: Matrix) -> None:
+    """Run every cell and note it at once. The other repetitions of one that did not end well are left out."""
+    broken: dict[tuple[str, str, int, object], Outcome] = {}
+    ordered = schedule(cells, matrix.seed)
+    for number, (subject, plan) in enumerate(ordered, start=1):
+        same = (subject.run.experiment, f"{plan.backend} {plan.precision}", plan.batch, plan.shape)
+        name = f"{same[0]} {same[1]} batch {plan.batch}" + (f" {plan.shape[0]}×{plan.shape[1]}" if plan.shape else "")
+        outcome = broken.get(same)
+        if outcome is None:
+            say(f"[{number}/{len(ordered)}] {name} rep {plan.repetition + 1} …")
+            outcome = process.run(subject.specs[plan.key], matrix.cell_timeout_s)
+            if outcome.status != "ok":
+                broken[same] = outcome
+                # Results are made to be shown: no path of this machine in them.
+                outcome.reason = (outcome.reason or "").replace(f"{subject.exported.experiment.work}/", "")
+                say(f"      {outcome.status}: {outcome.reason}")
+        fields = plan.model_dump(exclude={"baseline"})
+        journal.append(subject.journal, Cell(**fields, device=subject.run.device, outcome=outcome))
+
+
+def schedule(cells: Sequence[tuple[Subject, Plan]], seed: int) -> list[tuple[Subject, Plan]]:
+    """The cells, each repetition's in an order of its own.
+
+    Randomised blocks: what the machine does meanwhile (clocks, other load) hits all cells alike instead of one backend.
+    """
+    rng = random.Random(seed)
+    blocks: dict[int, list[tuple[Subject, Plan]]] = defaultdict(list)
+    for subject, plan in cells:
+        blocks[plan.repetition].append((subject, plan))
+    for block in blocks.values():
+        rng.shuffle(block)
+    return [cell for _, block in sorted(blocks.items()) for cell in block]
+
+
+def _report(subject: Subject) -> Results:
+    """What this run asked for; when anything of it ran, `report.md` and `report.html` beside the journal."""
+    made = rows.assemble([subject.run, *journal.cells(journal.read(subject.journal)).values()])
+    if made.ran:  # else older reports are worth more
+        _write(subject.journal.parent, [made])
     return made
+
+
+def _write(folder: Path, found: Sequence[Results]) -> None:
+    write_atomic(folder / report.FILE_NAME, report.render(found))
+    write_atomic(folder / html.FILE_NAME, html.render(found))

@@ -12,9 +12,12 @@ from pkgutil import iter_modules
 from typing import Protocol
 
 from benchmarks.exported import Exported
+from benchmarks.matrix import Precision
 from benchmarks.native import Program
+from slipway_runtime.manifest import graph_name
 from slipway_runtime.sessions import Session
 from train.cli import nearest
+from train.errors import BackendError, UsageError
 
 
 class Backend(Protocol):
@@ -24,22 +27,28 @@ class Backend(Protocol):
 
     Attributes:
         name: as in configurations and rows.
-        precision: of the arithmetic, "fp32".
+        precisions: of the arithmetic, that it can be asked for.
         distributions: the installed packages whose versions explain a number.
+        baseline: whether it is a way to run the model in PyTorch, which the others are compared with.
     """
 
     name: str
-    precision: str
+    precisions: tuple[Precision, ...]
     distributions: tuple[str, ...]
+    baseline: bool
 
-    def artifact(self, exported: Exported) -> tuple[Path, str]:
-        """The file that is measured and its SHA-256."""
+    def artifact(self, exported: Exported, precision: Precision) -> tuple[Path, str]:
+        """The file that is measured and its SHA-256.
 
-    def open(self, exported: Exported, device: str, threads: int) -> Session | Program:
+        Raises:
+            BackendError: the bundle has none of that precision.
+        """
+
+    def open(self, exported: Exported, precision: Precision, device: str, threads: int) -> Session | Program:
         """The model ready to run on `device` ("cpu", "cuda"), and on no other: here, or by a program of its own.
 
         Raises:
-            BackendError, SessionError: this machine lacks the engine or the device.
+            BackendError, SessionError: this machine lacks the engine or the device, or the bundle the graph.
         """
 
 
@@ -67,6 +76,37 @@ def get(name: str) -> Backend:
     if name not in _registry():
         raise nearest(name, names(), "backend")
     return _registry()[name]
+
+
+def check(name: str, precision: Precision) -> Backend:
+    """A backend by its name that has a precision.
+
+    Raises:
+        UsageError: no such backend, or it has no such precision; the text names what there is.
+    """
+    found = get(name)
+    if precision not in found.precisions:
+        others = [other for other in names() if precision in get(other).precisions]
+        raise UsageError(
+            f"backends: {name} has no {precision}, it has {', '.join(found.precisions)}; "
+            f"{precision} is there with {', '.join(others)}"
+        )
+    return found
+
+
+def graph(exported: Exported, precision: Precision) -> tuple[Path, str]:
+    """The bundle's graph of a precision and its SHA-256.
+
+    Raises:
+        BackendError: the bundle has none.
+    """
+    name = graph_name(precision)
+    if name not in exported.manifest.files:
+        verb = {"classification": "cls", "detection": "det", "segmentation": "seg"}[exported.manifest.task]
+        raise BackendError(
+            f"no {name} in the bundle; make export-{verb} EXP={exported.experiment.name} PRECISION={precision}"
+        )
+    return exported.experiment.bundle / name, exported.manifest.files[name]
 
 
 def versions(engines: Iterable[Backend]) -> dict[str, str]:

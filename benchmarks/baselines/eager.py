@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from benchmarks.exported import Exported
+from benchmarks.matrix import Precision
 from slipway_runtime.manifest import TensorSpec
 from slipway_runtime.sessions import Bound, Feeds, Session
 from train.errors import BackendError
@@ -76,14 +77,15 @@ class Eager:
     """`torch` as it comes, in true fp32 (no TF32), as the other fp32 rows compute."""
 
     name = "pytorch"
-    precision = "fp32"
+    precisions: tuple[Precision, ...] = ("fp32",)
+    baseline = True
     distributions = ("torch", "torchvision", "mmengine", "mmcv-lite")
 
-    def artifact(self, exported: Exported) -> tuple[Path, str]:
+    def artifact(self, exported: Exported, precision: Precision) -> tuple[Path, str]:
         """The checkpoint."""
         return exported.experiment.checkpoint, exported.record.checkpoint_sha256
 
-    def open(self, exported: Exported, device: str, threads: int) -> PyTorchSession:
+    def open(self, exported: Exported, precision: Precision, device: str, threads: int) -> PyTorchSession:
         """The unpatched model on the device, with `threads` threads inside an operator.
 
         Raises:

@@ -11,7 +11,7 @@ from benchmarks.environment import ROOT, Environment
 from benchmarks.folder import measure
 from benchmarks.folder.measure import ORT_INFER, Folder, Stored
 from benchmarks.report import number, sizes, table
-from benchmarks.results import Ratio
+from benchmarks.results import Interval
 from train import cli
 from train.files import write_json
 
@@ -51,7 +51,7 @@ def _cells(folder: Folder, way: str) -> list[str]:
     ]
 
 
-def _text(ratio: Ratio, digits: int) -> str:
+def _text(ratio: Interval, digits: int) -> str:
     return f"{ratio.value:.{digits}f} [{ratio.low:.{digits}f}, {ratio.high:.{digits}f}]"
 
 

@@ -18,7 +18,7 @@ from benchmarks.exported import Exported
 from benchmarks.folder.passes import WAYS
 from benchmarks.inputs import Size
 from benchmarks.native import Program
-from benchmarks.results import Ratio
+from benchmarks.results import Interval
 from benchmarks.timing import TimerSettings
 from slipway_runtime.image import decode
 from train import tasks
@@ -56,11 +56,11 @@ class Folder(BaseModel):
         """Over the median pass."""
         return self.images / float(np.median(stats.pool(self.seconds[way])))
 
-    def faster_than(self, way: str) -> Ratio:
+    def faster_than(self, way: str) -> Interval:
         """How many times as many images a second as another way `ort_infer` predicts."""
         return _ratio(self.seconds[way], self.seconds[ORT_INFER])
 
-    def whole_to_graph(self) -> Ratio:
+    def whole_to_graph(self) -> Interval:
         """The time that `ort_infer` takes from files to predictions, in that of its graph alone."""
         return _ratio(self.seconds[ORT_INFER], self.graph_seconds)
 
@@ -74,9 +74,9 @@ class Stored(BaseModel):
     folders: list[Folder]
 
 
-def _ratio(numerator: stats.Repetitions, denominator: stats.Repetitions) -> Ratio:
+def _ratio(numerator: stats.Repetitions, denominator: stats.Repetitions) -> Interval:
     value, low, high = stats.ratio_interval(numerator, denominator)
-    return Ratio(value=value, low=low, high=high)
+    return Interval(value=value, low=low, high=high)
 
 
 @dataclass

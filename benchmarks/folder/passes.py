@@ -27,7 +27,7 @@ def pytorch(job: dict[str, Any]) -> Model:
     from benchmarks.baselines.eager import BACKEND
 
     subject = exported.read(Path(job["work"]), job["experiment"])
-    return load(job["bundle"], session=BACKEND.open(subject, "cpu", job["threads"]))
+    return load(job["bundle"], session=BACKEND.open(subject, "fp32", "cpu", job["threads"]))
 
 
 WAYS: dict[str, Callable[[dict[str, Any]], Model]] = {"slipway_runtime": runtime, "pytorch": pytorch}

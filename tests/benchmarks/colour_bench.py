@@ -25,6 +25,8 @@ BRIEF = [
     "repetitions=1",
     "threads=1",
     "inputs=2",
+    "scenarios=[stream]",
+    "stages=false",
     "timer={seconds: 0.02, window_ms: 2, settled_windows: 2, tolerance: 1000}",
 ]
 

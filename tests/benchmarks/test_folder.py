@@ -63,7 +63,7 @@ def test_the_table(tmp_path: Path) -> None:
 def test_results_lie_with_the_machines_others() -> None:
     machine = capture((), 2, "cpu").model_copy(update={"cpu_model": "AMD EPYC 7B13 64-Core", "cores": 2})
     assert command.place(machine).parent.name == "amd-epyc-2-cores"
-    assert command.place(machine).name not in ("results.json", ""), "README's table takes those"
+    assert command.place(machine).name not in ("results.jsonl", ""), "README's table takes those"
 
 
 def test_the_page_shows_what_was_stored() -> None:

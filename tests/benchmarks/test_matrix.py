@@ -25,15 +25,33 @@ def test_the_default_file_says_what_the_program_would_do_without_it(tmp_path: Pa
     assert set(named["timer"]) == set(type(Matrix().timer).model_fields)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+MATRICES = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "gates")
+
+
+@pytest.mark.parametrize("path", MATRICES, ids=lambda path: path.stem)
 def test_every_shipped_file_is_valid(path: Path) -> None:
     assert matrix.read(path).repetitions >= 1
 
 
 def test_overrides(tmp_path: Path) -> None:
-    made = _read(tmp_path, "batch_sizes: [4]", "batch_sizes=[1, 2]", "timer.seconds=3", "gates.accuracy_points=0")
-    assert (made.batch_sizes, made.timer.seconds, made.gates.accuracy_points) == ((1, 2), 3, 0)
+    made = _read(tmp_path, "batch_sizes: [4]", "batch_sizes=[1, 2]", "timer.seconds=3", "backends.pytorch=[bf16]")
+    assert (made.batch_sizes, made.timer.seconds, made.backends) == ((1, 2), 3, {"pytorch": ("bf16",)})
     assert made.timer.tolerance == Matrix().timer.tolerance
+
+
+@pytest.mark.parametrize(
+    ("text", "engines"),
+    [
+        ("backends: [b, a]", [("b", "fp32"), ("a", "fp32")]),
+        ("backends: {a: int8, b: [fp16, fp32]}", [("a", "int8"), ("b", "fp16"), ("b", "fp32")]),
+    ],
+)
+def test_backends_expand_to_every_precision(tmp_path: Path, text: str, engines: list[tuple[str, str]]) -> None:
+    assert _read(tmp_path, text).engines == engines
+
+
+def test_shapes(tmp_path: Path) -> None:
+    assert _read(tmp_path, "shapes: [null, [512, 1024]]").shapes == (None, (512, 1024))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +63,12 @@ def test_overrides(tmp_path: Path) -> None:
         ("batch_sizes: []", (), "batch_sizes: "),
         ("batch_sizes: [0]", (), "greater than 0, got 0"),
         ("boundaries: [modell]", (), "'model', 'host' or 'e2e', got 'modell'"),
+        ("backends: {pytorch: [int4]}", (), "backends.pytorch.0: Input should be 'fp32', 'bf16', 'fp16' or 'int8', got 'int4'"),
+        ("backends: {}", (), "at least 1 item"),
+        ("backends: {pytorch: []}", (), "backends.pytorch: "),
+        ("scenarios: [single]", (), "'stream' or 'offline', got 'single'"),
+        ("shapes: [[512]]", (), "shapes.0"),
+        ("shapes: [[0, 5]]", (), "greater than 0"),
         ("repetitions: many", (), "got 'many'"),
         ("- 1", (), "expected keys, found list"),
         ("a: [", (), "not YAML"),

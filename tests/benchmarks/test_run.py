@@ -14,7 +14,7 @@ from train.data import label_maps
 from train.experiment import Experiment
 from train.files import sha256
 
-BOTH = ["backends=[pytorch, onnxruntime]", "threads=2", "gates.accuracy_points=0.05"]
+BOTH = ["backends=[pytorch, onnxruntime]", "threads=2"]
 
 
 def _copy(experiment: Experiment, work: Path) -> Experiment:
