@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.metrics import Arrays, pack
 from slipway_runtime.manifest import Manifest
 from train.errors import InputError
 
@@ -31,6 +35,8 @@ class TopK:
         """Forget what was counted."""
         self.images = 0
         self.correct = dict.fromkeys(self.k, 0)
+        self._targets: list[int] = []
+        self._right: list[bool] = []
 
     def update(self, results: Sequence[Ranked], targets: Sequence[int]) -> None:
         """Count predictions against class indices.
@@ -52,6 +58,8 @@ class TopK:
                 raise InputError(f"label {target} is none of the bundle's {self.classes} classes")
             for k in self.k:
                 self.correct[k] += target in labels[:k]
+            self._targets.append(target)
+            self._right.append(target in labels[: self.k[0]])
         self.images += len(results)
 
     def compute(self) -> dict[str, float]:
@@ -63,6 +71,27 @@ class TopK:
         if not self.images:
             raise InputError("accuracy over no images: the validation set is empty")
         return {f"top{k}_percent": 100 * self.correct[k] / self.images for k in self.k}
+
+    def packed(self) -> str:
+        """Which images are right (top-1), and the classes that they are of.
+
+        Raises:
+            InputError: nothing was counted.
+        """
+        self.compute()
+        return pack(truth=np.array(self._targets, np.int32), right=np.array(self._right))
+
+
+def right(arrays: Arrays) -> NDArray[np.bool_]:
+    """Which of N images are right."""
+    return arrays["right"]
+
+
+def resampled(arrays: Arrays, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Top-1 in percent of each of B×N weights."""
+    with np.errstate(invalid="ignore"):  # 0 / 0: no image
+        shares: NDArray[np.float64] = 100 * (weights @ arrays["right"].astype(np.float64)) / weights.sum(1)
+    return shares
 
 
 METRIC = TopK

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.metrics import Arrays, pack
 from slipway_runtime.manifest import DetectionOutput, Manifest
 from train.data import instances
 from train.data.instances import Labelled
@@ -18,6 +19,11 @@ MAX_DETECTIONS = (100, 300, 1000)
 #: The first six of COCOeval's `stats`.
 _STATS = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
 _SHOWN = ("mAP", "mAP@50", "mAP@75", "mAP small", "mAP medium", "mAP large")
+#: As pycocotools makes them.
+_RECALLS = np.linspace(0, 1, 101)
+_THRESHOLDS = 10
+#: Detections × resamples that are looked at in one go.
+_AT_ONCE = 1 << 22
 _KINDS = {"bbox": "", "segm": "mask "}
 TITLES = {
     f"{kind}_{stat}_percent": f"{prefix}{shown} %"
@@ -54,6 +60,7 @@ class AveragePrecision:
         self._sizes: list[dict[str, Any]] = []
         self._truth: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
+        self._packed: str | None = None
 
     def update(self, results: Sequence[Detected], targets: Sequence[Labelled]) -> None:
         """Count predictions against objects.
@@ -63,6 +70,7 @@ class AveragePrecision:
         """
         if len(results) != len(targets):
             raise InputError(f"{len(results)} predictions for {len(targets)} labelled images; there must be one each")
+        self._packed = None
         for result, target in zip(results, targets, strict=True):
             self.images += 1
             self._sizes.append({"id": self.images, "height": target.height, "width": target.width})
@@ -106,6 +114,20 @@ class AveragePrecision:
             values |= self._evaluate(kind)
         return values
 
+    def packed(self) -> str:
+        """What the headline, mAP of boxes, needs: how many objects of each class an image has, and by class its detections.
+
+        They lie in the order of their scores, with image and, one bit an IoU threshold, whether they hit and whether they
+        are ignored. Those that cannot change an average precision, behind the last hit or always ignored, are left out.
+
+        Raises:
+            InputError: as `compute`.
+        """
+        if self._packed is None:
+            self.compute()
+        assert self._packed is not None
+        return self._packed
+
     def _evaluate(self, kind: str) -> dict[str, float]:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -123,6 +145,8 @@ class AveragePrecision:
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
+        if kind == "bbox":
+            self._packed = pack(**_by_image(evaluation.evalImgs, len(self.classes), self.images))
         stats = {
             f"{kind}_{name}_percent": 100 * float(value)
             for name, value in zip(_STATS, evaluation.stats, strict=False)
@@ -148,6 +172,89 @@ class AveragePrecision:
             for each in self._found
             if "segmentation" in each
         ]
+
+
+def _by_image(evaluated: Sequence[dict[str, Any] | None], classes: int, images: int) -> Arrays:
+    """What `AveragePrecision.packed` describes, of COCOeval's `evalImgs`: classes × areas × images."""
+    whole = np.array(evaluated, dtype=object).reshape(classes, -1, images)[:, 0]  # objects of every area
+    truth = np.zeros((images, classes), np.int32)
+    kept = []
+    for label, found in enumerate(whole):
+        there = [(image, each) for image, each in enumerate(found) if each is not None]
+        for image, each in there:
+            truth[image, label] = np.count_nonzero(each["gtIgnore"] == 0)
+        kept.append(_in_order(there))
+    columns = [np.concatenate(column) for column in zip(*kept, strict=True)]
+    names = ("image", "hit", "ignored")
+    return {"truth": truth, "count": np.array([len(each[0]) for each in kept])} | dict(zip(names, columns, strict=True))
+
+
+def _in_order(found: Sequence[tuple[int, dict[str, Any]]]) -> tuple[NDArray, NDArray, NDArray]:
+    """Image, hit and ignored of one class's detections, best first; equal scores by image, as pycocotools sorts them."""
+    if not found:
+        return np.zeros(0, np.int32), np.zeros(0, np.uint16), np.zeros(0, np.uint16)
+    most = MAX_DETECTIONS[0]
+    scores = np.concatenate([each["dtScores"][:most] for _, each in found])
+    order = np.argsort(-scores, kind="stable")
+    image = np.concatenate([np.full(len(each["dtScores"][:most]), number, np.int32) for number, each in found])
+    ignored = np.concatenate([each["dtIgnore"][:, :most] for _, each in found], 1).astype(bool)
+    hit = np.concatenate([each["dtMatches"][:, :most] for _, each in found], 1).astype(bool) & ~ignored
+    ever, always = np.any(hit, axis=0)[order], np.all(ignored, axis=0)[order]
+    kept = order[np.logical_or.accumulate(ever[::-1])[::-1] & ~always]
+    place = 1 << np.arange(_THRESHOLDS)
+    hits, gone = ((place @ flags[:, kept]).astype(np.uint16) for flags in (hit, ignored))
+    return image[kept], hits, gone
+
+
+def resampled(arrays: Arrays, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """mAP of boxes in percent of each of B×N weights; a class without objects in a resample does not count in it."""
+    objects = weights @ arrays["truth"].astype(np.int64)
+    often = np.ascontiguousarray(weights.T, np.int32)
+    ends = np.cumsum(arrays["count"])
+    total, classes = np.zeros(len(weights)), np.zeros(len(weights))
+    for label, (end, count) in enumerate(zip(ends, arrays["count"], strict=True)):
+        image, hit, ignored = (arrays[name][end - count : end] for name in ("image", "hit", "ignored"))
+        step = max(1, _AT_ONCE // max(1, count))
+        for start in range(0, len(weights), step):
+            part = slice(start, start + step)
+            there = objects[part, label] > 0
+            value = _average_precision(often[image, part], hit, ignored, np.maximum(objects[part, label], 1))
+            total[part] += np.where(there, value, 0)
+            classes[part] += there
+    with np.errstate(invalid="ignore"):  # 0 / 0: no object
+        means: NDArray[np.float64] = 100 * total / classes
+    return means
+
+
+def _average_precision(often: NDArray, hit: NDArray, ignored: NDArray, objects: NDArray) -> NDArray[np.float64]:
+    """COCO's average precision of one class, averaged over the IoU thresholds.
+
+    The interpolated precision at a recall is the highest from there on, so it is met at hits alone.
+
+    Args:
+        often: D×B, how often each detection's image counts.
+        hit, ignored: D, one bit a threshold.
+        objects: B, at least 1.
+
+    Returns:
+        B values from 0 to 1.
+    """
+    total = np.zeros(often.shape[1])
+    counted: dict[bytes, NDArray] = {}  # mostly equal at every threshold
+    for threshold in range(_THRESHOLDS):
+        hits, count = (hit >> threshold) & 1 == 1, (ignored >> threshold) & 1 == 0
+        if not hits.any():
+            continue
+        seen = count.tobytes()
+        if seen not in counted:
+            counted[seen] = np.cumsum(often * count[:, None], axis=0)
+        right = np.cumsum(often[hits], axis=0)
+        precision = right / (counted[seen][hits] + np.spacing(1))
+        best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        reached = np.searchsorted(_RECALLS, right / objects, side="right")
+        total += (best * np.diff(reached, axis=0, prepend=0)).sum(0)
+    mean: NDArray[np.float64] = total / (_THRESHOLDS * len(_RECALLS))
+    return mean
 
 
 METRIC = AveragePrecision

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.metrics import Arrays, pack
 from slipway_runtime.manifest import Manifest
 from train.data import label_maps
 from train.errors import InputError
@@ -45,6 +46,8 @@ class IoU:
         self.images = 0
         #: Pixels by true class (rows) and predicted class (columns).
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        #: By image: pixels of each class that are true, predicted, and both.
+        self._areas: list[NDArray[np.int64]] = []
 
     def update(self, results: Sequence[Labelled], targets: Sequence[Path]) -> None:
         """Count predictions against label maps.
@@ -55,7 +58,9 @@ class IoU:
         if len(results) != len(targets):
             raise InputError(f"{len(results)} predictions for {len(targets)} label maps; there must be one each")
         for result, target in zip(results, targets, strict=True):
-            self.confusion += self._count(result.label_map, target)
+            counted = self._count(result.label_map, target)
+            self.confusion += counted
+            self._areas.append(np.stack([counted.sum(1), counted.sum(0), counted.diagonal()]))
         self.images += len(results)
 
     def _count(self, predicted: NDArray[np.uint8], target: Path) -> NDArray[np.int64]:
@@ -87,7 +92,7 @@ class IoU:
         true, predicted, both = self.confusion.sum(1), self.confusion.sum(0), self.confusion.diagonal()
         with np.errstate(invalid="ignore"):  # 0 / 0: no such pixel
             ratios = {
-                "iou": 100 * both / (true + predicted - both),
+                "iou": _iou(true, predicted, both),
                 "acc": 100 * both / true,
                 "dice": 100 * 2 * both / (true + predicted),
             }
@@ -106,6 +111,34 @@ class IoU:
             "mdice_percent": mean["dice"],
             **each,
         }
+
+    def packed(self) -> str:
+        """Each image's pixels by class: true, predicted, and both.
+
+        Raises:
+            InputError: nothing was counted, or no pixel of it is labelled.
+        """
+        self.compute()
+        true, predicted, both = np.stack(self._areas, 1)
+        return pack(truth=true, predicted=predicted, both=both)
+
+
+def resampled(arrays: Arrays, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """mIoU in percent of each of B×N weights."""
+    # Counts of pixels are whole numbers far below 2^53: exact in float64, whose product is the fast one.
+    often = weights.astype(np.float64)
+    areas = [often @ arrays[name].astype(np.float64) for name in ("truth", "predicted", "both")]
+    with np.errstate(invalid="ignore"):  # 0 / 0: no such pixel
+        ratios = _iou(*areas)
+    counted = ~np.isnan(ratios)
+    with np.errstate(invalid="ignore"):
+        means: NDArray[np.float64] = np.where(counted, ratios, 0).sum(1) / counted.sum(1)
+    return means
+
+
+def _iou(true: NDArray, predicted: NDArray, both: NDArray) -> NDArray[np.float64]:
+    ratios: NDArray[np.float64] = 100 * both / (true + predicted - both)
+    return ratios
 
 
 METRIC = IoU
