@@ -12,6 +12,8 @@ from time import perf_counter_ns
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from benchmarks.energy import Meter
+
 Call = Callable[[], object]
 Clock = Callable[[], int]
 
@@ -39,15 +41,21 @@ class Timing(BaseModel):
         wall_s: from the start of the first timed call to the end of the last, in seconds.
         warmup_us: the median of each warm-up window in microseconds, in order.
         invalid: why the numbers must not be trusted, or None.
+        energy_j: what the platform's counters gained during the timed calls, in joules; None where it has none.
+        energy_source: which counters: "RAPL package", "NVML".
     """
 
     samples_us: list[float]
     wall_s: float
     warmup_us: list[float]
     invalid: str | None = None
+    energy_j: float | None = None
+    energy_source: str | None = None
 
 
-def measure(calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_counter_ns) -> Timing:
+def measure(
+    calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_counter_ns, meter: Meter | None = None
+) -> Timing:
     """Warm up, then time calls for `settings.seconds`.
 
     Args:
@@ -55,6 +63,7 @@ def measure(calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_
             size: every window and the timing itself end with a whole turn.
         settings: see `TimerSettings`.
         clock: a monotonic clock in nanoseconds.
+        meter: counts the joules of all timed calls (`benchmarks.energy`); it is read before the first and after the last.
 
     Returns:
         The samples. When the warm-up did not settle, `invalid` says so and the samples are there all the same.
@@ -66,12 +75,17 @@ def measure(calls: Sequence[Call], settings: TimerSettings, clock: Clock = perf_
         raise ValueError("nothing to time: no calls were given")
     with _no_garbage_collection():
         windows, invalid = _warm_up(calls, settings, clock)
+        if meter:
+            meter.start()
         samples, wall = _time(calls, clock, settings.seconds * 1e9, settings.min_calls, settings.max_calls)
+        joules = meter.stop() if meter else None
     return Timing(
         samples_us=[round(ns / 1e3, 1) for ns in samples],
         wall_s=wall / 1e9,
         warmup_us=[round(ns / 1e3, 1) for ns in windows],
         invalid=invalid,
+        energy_j=joules,
+        energy_source=meter.source if meter and joules is not None else None,
     )
 
 
