@@ -8,7 +8,7 @@ import random
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import cv2
@@ -120,6 +120,7 @@ def _time(engine: InProcess | Program, inputs: Inputs, spec: Spec) -> Outcome:
     if spec.stages:
         outcome.stages_us = engine.stages(inputs, spec.timer)
     outcome.peak_rss_mib = engine.peak_rss_mib
+    outcome.timed_until_s = time()
     return outcome
 
 

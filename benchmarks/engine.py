@@ -9,7 +9,7 @@ from time import perf_counter, perf_counter_ns
 
 from numpy.typing import NDArray
 
-from benchmarks import timing
+from benchmarks import energy, timing
 from benchmarks.inputs import Inputs
 from benchmarks.matrix import Boundary
 from benchmarks.memory import peak_rss_mib
@@ -45,6 +45,7 @@ class InProcess:
     def __init__(self, model: Model, threads: int) -> None:
         self.model = model
         self.threads = threads
+        self._meter = energy.meter(model.session.device)
 
     @property
     def peak_rss_mib(self) -> float | None:
@@ -54,7 +55,7 @@ class InProcess:
     def time(self, boundary: Boundary, inputs: Inputs, settings: TimerSettings) -> Timing | None:
         """Time a boundary; None where the images give no batch for it."""
         calls = CALLS[boundary](self.model, inputs)
-        return timing.measure(calls, settings) if calls else None
+        return timing.measure(calls, settings, meter=self._meter) if calls else None
 
     def offline(self, inputs: Inputs, settings: TimerSettings) -> tuple[Timing, int]:
         """Time passes over images that are all there at once, and how many images a pass has.
@@ -69,7 +70,7 @@ class InProcess:
                 for result in self.model.predict(pool.map(self.model.preprocess, images), batch):
                     result.settle()
 
-        return timing.measure([work], settings.model_copy(update=OFFLINE_CALLS)), len(images)
+        return timing.measure([work], settings.model_copy(update=OFFLINE_CALLS), meter=self._meter), len(images)
 
     def stages(self, inputs: Inputs, settings: TimerSettings) -> dict[Stage, list[float]]:
         """Each step from file to prediction in microseconds, image by image, after a first turn that does not count."""

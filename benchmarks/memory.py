@@ -13,6 +13,8 @@ _SHORT = re.compile(
     r"|insufficient memory|MemoryAllocation",
     re.IGNORECASE,
 )
+#: As `process` and `native` tell it.
+_KILLED = re.compile(r"killed by SIGKILL|exited with -9")
 VMSTAT = Path("/proc/vmstat")
 
 
@@ -71,8 +73,10 @@ def explain(reason: str | None, spec: Spec, kills_before: int | None, kills_afte
         kills_before: `oom_kills` before it started.
         kills_after: `oom_kills` after its end.
     """
-    killed = None not in (kills_before, kills_after) and kills_before != kills_after
-    if not killed and not _SHORT.search(reason or ""):
+    reason = reason or ""
+    # The count is the machine's: another process may have died of it, but hardly while this one was killed too.
+    killed = kills_before != kills_after and _KILLED.search(reason) is not None
+    if not killed and not _SHORT.search(reason):
         return None
     what = "batch_sizes, shapes or inputs" + (", or accuracy_batch_size" if spec.accuracy_batch_size else "")
     why = "Linux killed it for want of memory" if killed else reason

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from benchmarks import memory
 from benchmarks.cell import PROGRESS
 from benchmarks.environment import ROOT
 from benchmarks.outcome import Outcome, Spec
@@ -25,7 +26,11 @@ def run(spec: Spec, timeout_s: float) -> Outcome:
     one-line reason.
     """
     with tempfile.TemporaryDirectory(prefix="cell-") as folder:
-        return _run(spec, Path(folder), timeout_s)
+        kills = memory.oom_kills()
+        outcome = _run(spec, Path(folder), timeout_s)
+    if outcome.status != "ok" and (short := memory.explain(outcome.reason, spec, kills, memory.oom_kills())):
+        return Outcome(status="failed", reason=short)
+    return outcome
 
 
 def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
@@ -38,7 +43,8 @@ def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads)},
+        # CUDA then counts GPUs as their driver does, which telemetry asks.
+        env={"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads)},
         start_new_session=True,  # so that a program which the cell started ends with it
     )
     expired = threading.Event()
@@ -59,7 +65,8 @@ def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
     if expired.is_set():
         return Outcome(status="failed", reason=f"took longer than cell_timeout_s = {timeout_s:g}")
     if code < 0:
-        return Outcome(status="failed", reason=f"the process was killed by {signal.Signals(-code).name}")
+        said = f"; it last said: {last_line}" if last_line else ""
+        return Outcome(status="failed", reason=f"the process was killed by {signal.Signals(-code).name}{said}")
     outcome = _read(outcome_file)
     if code or outcome is None:
         return Outcome(status="failed", reason=last_line.removeprefix("error: ") or f"the process exited with {code}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from benchmarks import backends, exported, html, journal, process, report, rows
+from benchmarks import backends, exported, html, journal, memory, process, report, rows, telemetry
 from benchmarks.environment import DISTRIBUTIONS, Environment, available_cores, capture
 from benchmarks.exported import Exported
 from benchmarks.journal import Cell, Plan, Record, Run
@@ -213,17 +213,19 @@ def _measure(cells: Sequence[tuple[Subject, Plan]], matrix: Matrix) -> None:
     for number, (subject, plan) in enumerate(ordered, start=1):
         same = (subject.run.experiment, f"{plan.backend} {plan.precision}", plan.batch, plan.shape)
         name = f"{same[0]} {same[1]} batch {plan.batch}" + (f" {plan.shape[0]}×{plan.shape[1]}" if plan.shape else "")
-        outcome = broken.get(same)
+        outcome, trace = broken.get(same), None
         if outcome is None:
             say(f"[{number}/{len(ordered)}] {name} rep {plan.repetition + 1} …")
-            outcome = process.run(subject.specs[plan.key], matrix.cell_timeout_s)
+            with telemetry.watch(plan.key, subject.run.device) as trace:
+                outcome = process.run(subject.specs[plan.key], matrix.cell_timeout_s)
+            outcome.peak_device_mib = memory.peak_device_mib(trace, outcome.timed_until_s)
             if outcome.status != "ok":
                 broken[same] = outcome
                 # Results are made to be shown: no path of this machine in them.
                 outcome.reason = (outcome.reason or "").replace(f"{subject.exported.experiment.work}/", "")
                 say(f"      {outcome.status}: {outcome.reason}")
         fields = plan.model_dump(exclude={"baseline"})
-        journal.append(subject.journal, Cell(**fields, device=subject.run.device, outcome=outcome))
+        journal.append(subject.journal, Cell(**fields, device=subject.run.device, outcome=outcome, trace=trace))
 
 
 def schedule(cells: Sequence[tuple[Subject, Plan]], seed: int) -> list[tuple[Subject, Plan]]:
