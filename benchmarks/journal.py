@@ -103,21 +103,13 @@ def read(path: Path) -> list[Record]:
     """Every line, in order; a line that was cut short while it was written is left out.
 
     Raises:
-        InputError: no such file, nothing in it, another schema version, or a field that does not fit.
+        InputError: no such file, another schema version, or a field that does not fit.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: expected benchmark results, found {error}; run python -m benchmarks run first")
-    records = [record for number, line in enumerate(lines, start=1) if (record := _parse(path, number, line))]
-    if not any(isinstance(record, Run) for record in records):
-        raise InputError(f"{path}: expected benchmark results, found no run; run python -m benchmarks run first")
-    return records
-
-
-def last_run(records: Sequence[Record]) -> Run:
-    """The newest run."""
-    return next(record for record in reversed(records) if isinstance(record, Run))
+    return [record for number, line in enumerate(lines, start=1) if (record := _parse(path, number, line))]
 
 
 def cells(records: Sequence[Record]) -> dict[str, Cell]:

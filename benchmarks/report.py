@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from benchmarks.environment import Environment
 from benchmarks.gates import accuracy_deltas
 from benchmarks.inputs import Size
-from benchmarks.results import Interval, Results, Row
+from benchmarks.matrix import BASELINE
+from benchmarks.results import Accuracy, Interval, Results, Row
 from benchmarks.stats import min_samples
 from deploy import metrics
 
 FILE_NAME = "report.md"
 NONE = "–"
-_HEADER = ("backend", "precision", "batch", "shape", "boundary", "median ms", "p90", "p95", "p99", "images/s")
-_HEADER += ("vs strongest PyTorch [95 % CI]", "vs eager [95 % CI]", "J/image")
+_HEADER = ["backend", "precision", "batch", "shape", "boundary", "median ms", "p90", "p95", "p99", "images/s"]
+_HEADER += ["vs strongest PyTorch [95 % CI]", "vs eager [95 % CI]", "J/image"]
 _OPTIONAL = ("shape", "J/image")
 
 
@@ -163,14 +164,23 @@ def sizes(different: Sequence[Size]) -> str:
 def _accuracy_remarks(results: Results) -> list[str]:
     deltas = accuracy_deltas(results)
     if not deltas:
-        return [f"- No accuracy difference: it takes the {results.matrix.baseline} row and another one."]
-    limit = results.matrix.gates.accuracy_points
-    titles = metrics.titles(results.task)
+        return [f"- No accuracy difference: it takes the {' '.join(BASELINE)} row and another one."]
+    name = metrics.titles(results.task)[deltas[0][0].headline[0]].removesuffix(" %")
     return [
-        f"- Δ {titles[entry.headline[0]].removesuffix(' %')} of {entry.backend} {entry.precision} against "
-        f"{base.backend}: {delta:+.3f} percentage points over {entry.images} images (gate: {limit})."
+        f"- Δ {name} of {entry.backend} {entry.precision} against {base.backend} {base.precision}: {delta:+.3f} percentage "
+        f"points over {entry.images} images{_difference(entry)}."
         for entry, base, delta in deltas
     ]
+
+
+def _difference(entry: Accuracy) -> str:
+    """The interval of a difference, and what images say of it."""
+    if entry.difference is None:
+        return ""
+    found = entry.difference
+    test = f", McNemar's exact p = {found.p_value:.3g}" if found.p_value is not None else ""
+    counts = f"; {found.better} images better, {found.worse} worse{test}" if found.better is not None else ""
+    return f" [{found.points.low:+.3f}, {found.points.high:+.3f}] ({found.method}{counts})"
 
 
 def _parity(passed: bool | None) -> str:
@@ -184,7 +194,7 @@ def _by_class(results: Results) -> list[str]:
     if not classes:
         return []
     titles = metrics.titles(results.task)
-    header = [f"{titles[name]} {entry.backend}" for name in names for entry in results.accuracy]
+    header = [f"{titles[name]} {entry.backend} {entry.precision}" for name in names for entry in results.accuracy]
     lines = [
         [which, *(number(entry.values.get(f"{name}/{which}"), 2) for name in names for entry in results.accuracy)]
         for which in classes

@@ -12,6 +12,7 @@ from benchmarks.environment import Environment
 from benchmarks.inputs import Size
 from benchmarks.matrix import Boundary, Matrix, Precision, Scenario
 from benchmarks.outcome import Trace
+from train.errors import InputError
 
 Status: TypeAlias = Literal["ok", "invalid", "unavailable", "failed", "pending"]
 
@@ -186,8 +187,11 @@ def read(path: Path) -> Results:
     """The results that a journal holds.
 
     Raises:
-        InputError: see `journal.read`.
+        InputError: see `journal.read`; or there is no run in it.
     """
     from benchmarks import journal, rows
 
-    return rows.assemble(journal.read(path))
+    records = journal.read(path)
+    if not any(isinstance(record, journal.Run) for record in records):
+        raise InputError(f"{path}: expected benchmark results, found no run; run python -m benchmarks run first")
+    return rows.assemble(records)

@@ -26,10 +26,10 @@ def test_a_labelme_folder_becomes_a_measured_detector(run_module: Run, tmp_path:
     exported = run_module("deploy", "export", config, "--work", work, "--json")
     assert exported.returncode == 0, exported.stderr
     assert json.loads(exported.stdout)["parity"]["outputs"]["detections"]["matched"] > 100
-    brief = ("--quick", "--set", "batch_sizes=[1]", "--set", "boundaries=[e2e]")
+    brief = ("--quick", "--set", "batch_sizes=[1]", "--set", "boundaries=[e2e]", "--json")
     measured = run_module("benchmarks", "run", config, "--work", work, *brief)
     assert measured.returncode == 0, measured.stderr
-    first, second = json.loads((work / "det/tiny_labelme/bench/results.json").read_text())["accuracy"]
+    first, second = json.loads(measured.stdout)["experiments"]["det/tiny_labelme"]["accuracy"]
     assert first["images"] == second["images"] == 6
     assert first["values"]["bbox_map_percent"] == pytest.approx(second["values"]["bbox_map_percent"], abs=0.05)
     photo = next((origin / "val").glob("*.png"))

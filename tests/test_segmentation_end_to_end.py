@@ -109,10 +109,10 @@ def test_a_labelme_folder_becomes_a_measured_model(run_module: Run, tmp_path: Pa
     exported = run_module("deploy", "export", TINY_LABELME, "--work", work, "--json")
     assert exported.returncode == 0, exported.stderr
     assert json.loads(exported.stdout)["parity"]["passed"]
-    brief = ("--quick", "--set", "batch_sizes=[1]", "--set", "boundaries=[e2e]")
+    brief = ("--quick", "--set", "batch_sizes=[1]", "--set", "boundaries=[e2e]", "--json")
     measured = run_module("benchmarks", "run", TINY_LABELME, "--work", work, *brief)
     assert measured.returncode == 0, measured.stderr
-    first, second = json.loads((work / "seg/tiny_labelme/bench/results.json").read_text())["accuracy"]
+    first, second = json.loads(measured.stdout)["experiments"]["seg/tiny_labelme"]["accuracy"]
     assert first["images"] == second["images"] == 6
     assert first["values"]["miou_percent"] == pytest.approx(second["values"]["miou_percent"], abs=0.05)
     assert second["values"]["miou_percent"] > 45, "29 is what background alone gives"

@@ -64,11 +64,11 @@ def test_windows_are_no_images(pixels: Experiment, bench: Bench) -> None:
     ]
     assert rows["model"]["sizes"] == [[6, 6]]
     assert found["accuracy"][0]["values"] == whole, "a pixel's class is its own here, in every window"
-    stored = results.read(pixels.bench / "results.json")
+    stored = results.read(pixels.bench / "results.jsonl")
     assert "An image goes through the graph in windows" in report.render([stored])
     assert "6×6 windows" not in brief.render([stored]), "batch 1 was not measured"
     bench(pixels)
-    assert "| 6×6 windows |" in brief.render([results.read(pixels.bench / "results.json")])
+    assert "| 6×6 windows |" in brief.render([results.read(pixels.bench / "results.jsonl")])
 
 
 def test_the_report_has_the_averages_in_the_table_and_the_classes_below(pixels: Experiment, bench: Bench) -> None:
@@ -76,11 +76,11 @@ def test_the_report_has_the_averages_in_the_table_and_the_classes_below(pixels: 
     header, _, *rows = [line for line in (pixels.bench / "report.md").read_text().splitlines() if line[:1] == "|"]
     assert "| mIoU % | mAcc % | aAcc % | mDice % | peak MiB |" in header
     assert all(f"| {values['miou_percent']:.2f} | {values['macc_percent']:.2f} |" in row for row in rows[:3])
-    assert rows[3] == "| class | IoU % onnxruntime | Acc % onnxruntime | Dice % onnxruntime |"
+    assert rows[3] == "| class | IoU % onnxruntime fp32 | Acc % onnxruntime fp32 | Dice % onnxruntime fp32 |"
     shown = [f"{values[f'{metric}_percent/green']:.2f}" for metric in ("iou", "acc", "dice")]
     assert rows[6] == f"| green | {' | '.join(shown)} |"
     line = next(
-        line for line in brief.render([results.read(pixels.bench / "results.json")]).splitlines() if "seg/" in line
+        line for line in brief.render([results.read(pixels.bench / "results.jsonl")]).splitlines() if "seg/" in line
     )
     assert f"| {values['miou_percent']:.2f} of 8 |" in line
 
