@@ -92,7 +92,17 @@ class Detected final : public Result {
       for (const auto index : shown()) found_.masks->at(index);
   }
 
+  void keep() override {
+    if (found_.masks)
+      for (const auto index : shown()) kept_.emplace(index, found_.masks->at(index));
+  }
+
  private:
+  Mask mask(std::size_t index) const {
+    const auto kept = kept_.find(index);
+    return kept == kept_.end() ? found_.masks->at(index) : kept->second;
+  }
+
   // The detections with a score of the threshold or more, best first.
   std::vector<std::size_t> shown() const {
     std::vector<std::size_t> indices;
@@ -104,8 +114,7 @@ class Detected final : public Result {
   Json detection(std::size_t index) const {
     Json json{{"label", found_.labels[index]}, {"name", name(index)}, {"score", double{found_.scores[index]}}};
     json["box"] = std::vector<double>(found_.boxes[index].begin(), found_.boxes[index].end());
-    if (found_.masks)
-      json["mask"] = {{"size", {size_.height, size_.width}}, {"counts", run_lengths(found_.masks->at(index))}};
+    if (found_.masks) json["mask"] = {{"size", {size_.height, size_.width}}, {"counts", run_lengths(mask(index))}};
     return json;
   }
 
@@ -125,6 +134,7 @@ class Detected final : public Result {
   double score_threshold_;
   cv::Size size_;
   Detections found_;
+  std::map<std::size_t, Mask> kept_;
 };
 
 // Boxes in pixels of the graph's input → in pixels of the image; in float32, as mmdet's.

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "error.hpp"
+#include "sha256.hpp"
 
 namespace slipway {
 namespace {

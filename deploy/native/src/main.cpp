@@ -56,6 +56,25 @@ struct Arguments {
   std::string timer;
 };
 
+void add_benchmark_options(CLI::App& app, Arguments& arguments, CLI::Option* json) {
+  auto& benchmark = arguments.benchmark;
+  auto* measure = app.add_flag("--benchmark", arguments.measure, "measure instead of predicting");
+  app.add_option("--seconds", benchmark.timer.seconds, "how long each boundary is measured (default: 2)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--timer", arguments.timer, "all of the timer's settings, as the benchmark harness's JSON");
+  app.add_option("--boundaries", benchmark.boundaries,
+                 "which: model, host, e2e, folder (default: all; with --repeat-one not folder)")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"model", "host", "e2e", "folder"}));
+  app.add_flag("--answers", benchmark.answers,
+               "report what the last timed calls answered, beside what is answered when none is timed")
+      ->needs(measure, json);
+  app.add_flag("--repeat-one", benchmark.repeat_one, "time the first image or batch alone: caching would show")
+      ->needs(measure);
+  app.add_flag("--stages", benchmark.stages, "report how long decode, preprocess, compute and postprocess each take")
+      ->needs(measure, json);
+}
+
 void add_options(CLI::App& app, Arguments& arguments) {
   // More threads than any machine runs would only exhaust this one.
   const CLI::Range threads(1, 1024);
@@ -65,12 +84,15 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("FILE", arguments.files, "images, folders, lists, or -")->required();
   app.add_option("--device", session.device, "where the graph runs: cpu, cuda, tensorrt (default: cpu)")
       ->check(CLI::IsMember({"cpu", "cuda", "tensorrt"}));
+  app.add_option("--precision", arguments.model.precision,
+                 "which graph of the bundle: fp32, fp16, int8 (default: fp32)")
+      ->check(CLI::IsMember(std::vector<std::string>(kPrecisions.begin(), kPrecisions.end())));
   app.add_option("--threads", session.threads, "threads inside an operator, on the CPU (default: all cores)")
       ->check(threads);
   app.add_option("--workers", predict.workers, "threads that decode, preprocess and postprocess (default: all cores)")
       ->check(threads);
   app.add_option("--batch", predict.batch, "images at once (default: the graph's, else 1)")->check(CLI::PositiveNumber);
-  app.add_flag("--json", predict.json, "print one JSON object a line");
+  auto* json = app.add_flag("--json", predict.json, "print one JSON object a line");
   app.add_option("--out", predict.out,
                  "write copies with the prediction drawn on them, and label maps, into this folder");
   app.add_option("--topk", arguments.model.topk, "how many classes to show (default: the bundle's)")
@@ -81,13 +103,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->check(check_share);
   app.add_option("--cache", session.cache, "keep the optimised graph (tensorrt: the engine) in this folder");
   app.add_option("--inputs", predict.inputs, "write what the graph gets, C×H×W, into this folder as .npy");
-  app.add_flag("--benchmark", arguments.measure, "measure instead of predicting");
-  app.add_option("--seconds", arguments.benchmark.timer.seconds, "how long each boundary is measured (default: 2)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--timer", arguments.timer, "all of the timer's settings, as the benchmark harness's JSON");
-  app.add_option("--boundaries", arguments.benchmark.boundaries, "which: model, host, e2e, folder (default: all)")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"model", "host", "e2e", "folder"}));
+  add_benchmark_options(app, arguments, json);
 }
 
 int run(const Arguments& arguments) {

@@ -1,6 +1,5 @@
 #include "manifest.hpp"
 
-#include <sha2.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -9,6 +8,7 @@
 #include <sstream>
 
 #include "error.hpp"
+#include "sha256.hpp"
 
 namespace slipway {
 namespace {
@@ -68,12 +68,32 @@ Manifest read_manifest(const std::filesystem::path& bundle) {
   return parse_manifest(text.str(), path.string());
 }
 
-void check_files(const std::filesystem::path& bundle, const Manifest& manifest) {
-  if (!manifest.files.contains(std::string(kGraphName)))
+std::string graph_named(std::string_view precision) {
+  return precision == "fp32" ? std::string(kGraphName) : "model." + std::string(precision) + ".onnx";
+}
+
+namespace {
+
+// Throws BundleError, which names the precisions that are there.
+void check_precision(const std::filesystem::path& bundle, const Manifest& manifest, std::string_view precision) {
+  if (manifest.files.contains(graph_named(precision))) return;
+  if (precision == "fp32")
     throw BundleError(bundle.string() + ": the manifest names no '" + std::string(kGraphName) + "'");
+  std::string found;
+  for (const auto name : kPrecisions)
+    if (manifest.files.contains(graph_named(name))) found += (found.empty() ? "" : ", ") + std::string(name);
+  throw BundleError(bundle.string() + ": no graph in " + std::string(precision) + ", this bundle has " +
+                    (found.empty() ? "none" : found) +
+                    "; make it with `make export-… PRECISION=" + std::string(precision) + "`");
+}
+
+}  // namespace
+
+void check_files(const std::filesystem::path& bundle, const Manifest& manifest, std::string_view precision) {
+  check_precision(bundle, manifest, precision);
   for (const auto& [name, expected] : manifest.files) {
     // The graph and, beside it, its external data.
-    if (!name.starts_with(kGraphName)) continue;
+    if (!name.starts_with(graph_named(precision))) continue;
     const auto path = bundle / name;
     const auto found = sha256_of(path);
     if (!found) {
@@ -85,26 +105,6 @@ void check_files(const std::filesystem::path& bundle, const Manifest& manifest) 
                         expected.substr(0, 12) + "…); export again");
     }
   }
-}
-
-std::optional<std::string> sha256_of(const std::filesystem::path& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path)) {
-    if (!errno) errno = EISDIR;
-    return std::nullopt;
-  }
-  SHA2_CTX context;
-  SHA256Init(&context);
-  std::vector<char> chunk(std::size_t{1} << 20);
-  while (file) {
-    file.read(chunk.data(), static_cast<std::streamsize>(chunk.size()));
-    SHA256Update(&context, reinterpret_cast<const std::uint8_t*>(chunk.data()),
-                 static_cast<std::size_t>(file.gcount()));
-  }
-  std::array<char, SHA256_DIGEST_STRING_LENGTH> text;
-  SHA256End(&context, text.data());
-  return text.data();
 }
 
 }  // namespace slipway

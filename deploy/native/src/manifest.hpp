@@ -19,6 +19,8 @@ namespace slipway {
 inline constexpr int kSchemaVersion = 1;
 inline constexpr std::string_view kManifestName = "manifest.json";
 inline constexpr std::string_view kGraphName = "model.onnx";
+// In which precisions a bundle may hold its graph; `graph_named` gives the file of each.
+inline constexpr std::array<std::string_view, 3> kPrecisions{"fp32", "fp16", "int8"};
 // The ONNX metadata entry that holds the manifest's JSON.
 inline constexpr const char* kMetadataKey = "slipway.manifest";
 
@@ -111,10 +113,11 @@ Manifest parse_manifest(std::string_view text, const std::string& where);
 // Read and validate a bundle's manifest. Hashes are checked by `check_files`.
 Manifest read_manifest(const std::filesystem::path& bundle);
 
-// Compare the graph, and the external data beside it, with the manifest's hashes. Throws BundleError.
-void check_files(const std::filesystem::path& bundle, const Manifest& manifest);
+// "model.onnx", "model.fp16.onnx", "model.int8.onnx"
+std::string graph_named(std::string_view precision);
 
-// The SHA-256 of a file, in hexadecimal; nothing where it cannot be read.
-std::optional<std::string> sha256_of(const std::filesystem::path& path);
+// Compare the graph of a precision, and the external data beside it, with the manifest's hashes. Throws BundleError,
+// also where the bundle has no graph of that precision.
+void check_files(const std::filesystem::path& bundle, const Manifest& manifest, std::string_view precision);
 
 }  // namespace slipway

@@ -10,10 +10,13 @@ Model::Model(const fs::path& bundle, const ModelOptions& options) {
   auto settings = options.session;
   if (fs::is_directory(bundle)) {
     manifest_ = read_manifest(bundle);
-    check_files(bundle, manifest_);
-    settings.graph_sha256 = manifest_.files.at(std::string(kGraphName));
-    session_ = std::make_unique<Session>(bundle / kGraphName, settings);
+    check_files(bundle, manifest_, options.precision);
+    const auto graph = graph_named(options.precision);
+    settings.graph_sha256 = manifest_.files.at(graph);
+    session_ = std::make_unique<Session>(bundle / graph, settings);
   } else {
+    if (options.precision != "fp32" && fs::exists(bundle))
+      throw UsageError("--precision chooses among a bundle's graphs; " + bundle.string() + " is one graph");
     session_ = std::make_unique<Session>(bundle, settings);
     const auto text = session_->metadata(kMetadataKey);
     if (text.empty()) {

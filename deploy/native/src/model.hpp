@@ -14,6 +14,7 @@ namespace slipway {
 
 struct ModelOptions {
   SessionOptions session;
+  std::string precision = "fp32";    // which of the bundle's graphs, see `kPrecisions`
   std::optional<std::int64_t> topk;  // in place of the manifest's
   std::optional<double> score;       // likewise
 };
@@ -21,8 +22,8 @@ struct ModelOptions {
 class Model {
  public:
   // A bundle's folder, whose graph is compared with the manifest's hash before it is loaded, or a bare graph, which
-  // carries its manifest. Throws UsageError for options of another task, else as `read_manifest`, `check_files`,
-  // Session.
+  // carries its manifest. Throws UsageError for options of another task or kind of file, else as `read_manifest`,
+  // `check_files`, Session.
   Model(const std::filesystem::path& bundle, const ModelOptions& options);
 
   Model(const Model&) = delete;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "answers.hpp"
 #include "error.hpp"
 #include "pipeline.hpp"
 #include "terminal.hpp"
@@ -68,10 +69,7 @@ class Prediction {
         write_file(std::filesystem::path(target).replace_extension(ending), content);
     }
     if (!options_.json) return source.path.string() + "  " + result.line();
-    Json line{{"image", source.path.string()}};
-    line.update(result.to_json());
-    // Names of files need not be UTF-8, JSON must.
-    return line.dump(-1, ' ', true, Json::error_handler_t::replace);
+    return json_line(source.path.string(), result);
   }
 
   void done(const std::string& line) {

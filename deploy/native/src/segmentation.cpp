@@ -72,6 +72,8 @@ class SegmentationResult final : public Result {
     return draw::legend(draw::overlay(image, labels_, manifest_.palette, opacity), std::move(entries));
   }
 
+  cv::Mat labels() const override { return labels_; }
+
   std::map<std::string, Bytes> beside() const override {
     return {{kBeside, encode_labels(labels_, manifest_.palette)}};
   }

@@ -125,6 +125,25 @@ struct Session::Impl {
       throw SessionError("onnxruntime: the graph failed on this input (" + one_line(error.what()) + ")");
     }
   }
+
+  // What a run left on the host for `count` images.
+  Outputs take(Ort::IoBinding& bound, std::size_t count) const {
+    auto values = bound.GetOutputValues();
+    bound.ClearBoundOutputs();
+    Outputs found;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      auto tensor = tensor_of(outputs[i], std::move(values[i]));
+      // What filled a fixed batch up is left out.
+      const auto wanted = static_cast<std::int64_t>(count);
+      if (tensor.shape.empty() || tensor.shape[0] < wanted)
+        throw VerificationError("output '" + tensor.name +
+                                "' has fewer entries than the batch has images; verify the export");
+      tensor.shape[0] = wanted;
+      if (tensor.dtype == DType::kFloat32) check_finite(tensor);
+      found.push_back(std::move(tensor));
+    }
+    return found;
+  }
 };
 
 Session::Session(const std::filesystem::path& graph, const SessionOptions& options) : impl_(std::make_unique<Impl>()) {
@@ -162,6 +181,7 @@ Session::~Session() = default;
 
 const std::vector<TensorSpec>& Session::inputs() const { return impl_->inputs; }
 const std::vector<TensorSpec>& Session::outputs() const { return impl_->outputs; }
+bool Session::on_gpu() const { return impl_->device.GetDeviceType() == OrtMemoryInfoDeviceType_GPU; }
 std::int64_t Session::fixed_batch() const { return impl_->inputs[0].shape[0].size; }
 
 std::string Session::metadata(const char* key) const {
@@ -175,32 +195,19 @@ Outputs Session::run(const Batch& batch) {
   impl.buffer->fill(batch);
   impl.bind_input(*impl.binding, *impl.buffer);
   impl.run_bound(*impl.binding, impl.host);
-  auto values = impl.binding->GetOutputValues();
-  impl.binding->ClearBoundOutputs();
-  Outputs outputs;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    auto tensor = tensor_of(impl.outputs[i], std::move(values[i]));
-    // What filled a fixed batch up is left out.
-    const auto wanted = static_cast<std::int64_t>(batch.arrays.size());
-    if (tensor.shape.empty() || tensor.shape[0] < wanted)
-      throw VerificationError("output '" + tensor.name +
-                              "' has fewer entries than the batch has images; verify the export");
-    tensor.shape[0] = wanted;
-    if (tensor.dtype == DType::kFloat32) check_finite(tensor);
-    outputs.push_back(std::move(tensor));
-  }
-  return outputs;
+  return impl.take(*impl.binding, batch.arrays.size());
 }
 
-std::function<void()> Session::bind(const Batch& batch) {
+Bound Session::bind(const Batch& batch, bool keep) {
   const auto buffer = std::make_shared<InputBuffer>(impl_->inputs[0]);
   const auto binding = std::make_shared<Ort::IoBinding>(impl_->session);
   buffer->fill(batch);
   impl_->bind_input(*binding, *buffer);
-  return [this, buffer, binding] {
-    impl_->run_bound(*binding, impl_->device);
-    binding->ClearBoundOutputs();  // bindings that take turns must not hold an output each
-  };
+  return {[this, buffer, binding, keep] {
+            impl_->run_bound(*binding, impl_->device);
+            if (!keep) binding->ClearBoundOutputs();  // bindings that take turns must not hold an output each
+          },
+          [this, binding, count = batch.arrays.size()] { return impl_->take(*binding, count); }};
 }
 
 std::string onnxruntime_version() { return Ort::GetVersionString(); }

@@ -21,6 +21,12 @@ struct SessionOptions {
   std::string graph_sha256;     // the key of what is kept; empty: keep nothing
 };
 
+// A batch that lies on the device.
+struct Bound {
+  std::function<void()> run;        // returns once the graph's outputs are finished on the device
+  std::function<Outputs()> answer;  // what the last run left there; for a batch that was bound to be kept, on the CPU
+};
+
 class Session {
  public:
   // Throws BundleError for a damaged file, SessionError for a device that is not there: never a silent fall-back.
@@ -36,9 +42,11 @@ class Session {
   // outputs that are no finite numbers. Input buffers are reused: one thread at a time.
   Outputs run(const Batch& batch);
 
-  // Places a batch on the device; the returned call runs the graph on it and returns once the outputs are finished
-  // there.
-  std::function<void()> bind(const Batch& batch);
+  // Places a batch on the device. `keep`: its outputs stay until the next run instead of being freed at once.
+  Bound bind(const Batch& batch, bool keep = false);
+
+  // Whether `bind` leaves what the graph computes in a GPU's memory.
+  bool on_gpu() const;
 
   // How many images the graph takes at once; 0: any number.
   std::int64_t fixed_batch() const;

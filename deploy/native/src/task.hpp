@@ -32,6 +32,10 @@ class Result {
   virtual cv::Mat draw(const cv::Mat& image, double opacity) const = 0;
   // Compute what is shown but computed only when it is asked for, so that a clock sees all of the work.
   virtual void settle() const {}
+  // Likewise, and keep it for `to_json`.
+  virtual void keep() {}
+  // The label of each pixel, CV_8UC1, where that is the prediction; else empty.
+  virtual cv::Mat labels() const { return {}; }
   // What is written beside a drawing: the ending of the file's name → its content.
   virtual std::map<std::string, Bytes> beside() const { return {}; }
 };

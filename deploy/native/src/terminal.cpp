@@ -32,4 +32,8 @@ void watch_interrupts() {
 
 bool interrupted() { return interrupt_seen != 0; }
 
+void stop_if_interrupted() {
+  if (interrupted()) throw Interrupted();
+}
+
 }  // namespace slipway

@@ -15,4 +15,8 @@ void show_progress(const std::string& text);
 void watch_interrupts();
 bool interrupted();
 
+// For work that is of no use in part.
+struct Interrupted {};
+void stop_if_interrupted();  // throws Interrupted
+
 }  // namespace slipway
