@@ -57,7 +57,14 @@ def version() -> str | None:
 
 
 class Program:
-    """The program with one bundle on one device.
+    """The program with one of a bundle's graphs on one device.
+
+    Args:
+        bundle: its folder.
+        manifest: the bundle's.
+        device: "cpu", "cuda" or "tensorrt".
+        threads: threads inside an operator, and as many that prepare images.
+        precision: "fp32", "fp16" or "int8".
 
     Attributes:
         peak_rss_mib: most resident memory that one of its processes has had, in MiB.
@@ -66,11 +73,12 @@ class Program:
         BackendError: the program or the device is not there.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, device: str, threads: int) -> None:
+    def __init__(self, bundle: Path, manifest: Manifest, device: str, threads: int, precision: str = "fp32") -> None:
         self.peak_rss_mib = 0.0
         self._manifest = manifest
         count = str(threads)
-        self._command = [str(find()), str(bundle), "--device", device, "--threads", count, "--workers", count]
+        self._command = [str(find()), str(bundle), "--device", device, "--precision", precision]
+        self._command += ["--threads", count, "--workers", count]
         if device != "cpu":
             self._check_device()
 
@@ -94,13 +102,34 @@ class Program:
             raise MeasurementError(f"ort_infer measured {boundary} on sizes {timed.sizes}, expected {sizes}")
         return timed.timing()
 
-    def measure(self, paths: Sequence[Path], boundary: str, batch: int, settings: TimerSettings) -> Report:
+    def measure(
+        self,
+        paths: Sequence[Path],
+        boundary: str,
+        batch: int,
+        settings: TimerSettings,
+        *,
+        answers: bool = False,
+        repeat_one: bool = False,
+        stages: bool = False,
+    ) -> Report:
         """What `--benchmark` says of one boundary, which may be "folder" too.
+
+        Args:
+            paths: the images.
+            boundary: "model", "host", "e2e" or "folder".
+            batch: images at once.
+            settings: see `TimerSettings`.
+            answers: report what the last timed calls answered, and what the graph answers when none is timed.
+            repeat_one: time the first image or batch alone.
+            stages: report how long each stage of an image's way takes.
 
         Raises:
             MeasurementError: the program failed, or printed something else.
         """
+        wanted = {"--answers": answers, "--repeat-one": repeat_one, "--stages": stages}
         options = ["--benchmark", "--json", "--boundaries", boundary, "--batch", batch]
+        options += [option for option, on in wanted.items() if on]
         printed = "".join(self.lines(paths, *options, "--timer", settings.model_dump_json()))
         report = reports.read(printed, boundary)
         self.peak_rss_mib = max(self.peak_rss_mib, report.peak_rss_mib)

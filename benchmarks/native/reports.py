@@ -1,5 +1,7 @@
 """What `ort_infer --benchmark --json` prints: one JSON object."""
 
+from typing import TypeAlias
+
 from pydantic import BaseModel, PositiveInt, ValidationError
 
 from benchmarks.inputs import Size
@@ -35,11 +37,52 @@ class Folder(BaseModel):
     whole_s: list[float]
 
 
+#: An output's name → the SHA-256 of its bytes in C order, float16 as float32; of one batch.
+Hashes: TypeAlias = dict[str, str]
+
+
+class Answers(BaseModel):
+    """What was answered, in the order of the inputs.
+
+    Attributes:
+        e2e: for each image, the line that `--json` prints of it, without its end.
+        label_maps: for each image of a segmenter, the SHA-256 of the uint8 label map of H×W bytes.
+        model, host: for each batch, its outputs.
+    """
+
+    e2e: list[str] = []
+    label_maps: list[str] = []
+    model: list[Hashes] = []
+    host: list[Hashes] = []
+
+
+class Stages(BaseModel):
+    """Microseconds of each stage of one image's way; sample k of each is of image k modulo their number."""
+
+    decode: list[float]
+    preprocess: list[float]
+    compute: list[float]
+    postprocess: list[float]
+
+
 class Report(BaseModel):
-    """What was measured; `peak_rss_mib` is of the program's process."""
+    """What was measured.
+
+    Attributes:
+        boundaries: sample k of each is of input k modulo their number.
+        folder: where that was measured.
+        answers: those of the last timed calls.
+        expected: those of the graph on the same batches, `model` and `host`, when no clock runs.
+        stages_us, stages_invalid: the stages, and why they must not be trusted.
+        peak_rss_mib: of the program's process.
+    """
 
     boundaries: dict[Boundary, Timed] = {}
     folder: Folder | None = None
+    answers: Answers | None = None
+    expected: Answers | None = None
+    stages_us: Stages | None = None
+    stages_invalid: str | None = None
     peak_rss_mib: float
 
 
