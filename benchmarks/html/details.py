@@ -1,0 +1,140 @@
+"""What explains the numbers: the machine, the matrix, the artifacts, the method in words, and the reasons."""
+
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from benchmarks.environment import Environment
+from benchmarks.html import accuracy
+from benchmarks.html.engines import engine
+from benchmarks.html.markup import element, plural
+from benchmarks.results import Results
+from benchmarks.stats import min_samples
+
+_PARITY = {True: "passed", False: "✕ FAILED", None: "not checked (no parity.json)"}
+
+
+def render(results: Results) -> Element:
+    """Accuracy of every engine, then environment, matrix and artifacts behind a disclosure."""
+    return element(
+        "div",
+        *accuracy.render(results),
+        element(
+            "details",
+            element("summary", "Environment, matrix and artifacts"),
+            element("h4", "Environment"),
+            definitions(_environment(results.environment, results.device)),
+            element("h4", "Matrix"),
+            definitions(_matrix(results)),
+            element("h4", "Artifacts"),
+            definitions(_artifacts(results)),
+        ),
+        class_="details",
+    )
+
+
+def definitions(entries: Mapping[str, str]) -> Element:
+    """Names and what they are."""
+    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries.items())
+    return element("dl", *pairs)
+
+
+def _environment(e: Environment, device: str) -> dict[str, str]:
+    commit = f"{e.git_commit[:12]}{' with changes' if e.git_dirty else ''}" if e.git_commit else "unknown"
+    gpus = {
+        f"GPU {n}": f"{gpu.name}, driver {gpu.driver}, {gpu.memory_mib} MiB, {gpu.power_limit_w} W"
+        for n, gpu in enumerate(e.gpus)
+    }
+    return {
+        "device": device,
+        "CPU": f"{e.cpu_model}, {plural(e.cores, 'core')}, {plural(e.threads, 'thread')}",
+        "memory": f"{e.memory_gib} GiB",
+        **gpus,
+        "governor": e.governor or "unknown",
+        "load before": f"{e.load_average_1m}",
+        "system": f"{e.os}{', in a container' if e.container else ''}",
+        "Python": e.python,
+        "versions": ", ".join(f"{name} {version}" for name, version in e.versions.items()),
+        "commit": commit,
+        "captured": e.date_utc,
+    }
+
+
+def _matrix(results: Results) -> dict[str, str]:
+    """Every key as it was asked for."""
+    asked = results.matrix.model_dump(mode="json")
+    timer = asked.pop("timer")
+    flat = {**asked, **{f"timer.{key}": value for key, value in timer.items()}}
+    return {key: _words(value) for key, value in flat.items()}
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
+
+def _artifacts(results: Results) -> dict[str, str]:
+    engines = {engine(row): row.artifact_sha256 or "none" for row in results.rows}
+    return {
+        "bundle": results.bundle_sha256,
+        **engines,
+        "data": results.data_fingerprint,
+        "parity with PyTorch": _PARITY[results.parity_passed],
+        "measured": results.date_utc,
+    }
+
+
+def reasons(results: Sequence[Results]) -> dict[str, int]:
+    """The number of each different reason, from 1."""
+    found = dict.fromkeys(row.reason for result in results for row in result.rows if row.reason is not None)
+    return {reason: number for number, reason in enumerate(found, start=1)}
+
+
+def notes(results: Sequence[Results], numbers: Mapping[str, int]) -> Element | None:
+    """The reasons by their numbers, each with the rows that it holds for."""
+    if not numbers:
+        return None
+    where: dict[str, list[str]] = {reason: [] for reason in numbers}
+    for result in results:
+        for row in result.rows:
+            if row.reason is not None:
+                where[row.reason].append(f"{row.key}" if len(results) == 1 else f"{row.experiment} {row.key}")
+    entries = (
+        element("li", reason, element("br"), element("small", "; ".join(where[reason])), id=f"reason-{number}")
+        for reason, number in numbers.items()
+    )
+    return element("section", element("h3", "Reasons"), element("ol", *entries), class_="reasons")
+
+
+def method(results: Sequence[Results]) -> Element:
+    """How the numbers came about, in words."""
+    needs = ", ".join(f"p{round(100 * p)} {min_samples(p)}" for p in (0.90, 0.95, 0.99))
+    entries = {
+        "boundaries": "model: tensor on the device → outputs on the device. host: tensor in host memory → outputs in host "
+        "memory. e2e: encoded image → final prediction. The same for every row, PyTorch's too.",
+        "scenarios": "stream: one call after another, each timed. offline: all images are there at once; a latency is of a "
+        "pass over them.",
+        "processes": "Each cell runs in a fresh process, cells of all backends in random order, as often as the matrix "
+        "repeats them. A warm-up that never settles makes a row INVALID: it is shown, and never compared.",
+        "intervals": "95 %, by a hierarchical bootstrap: processes are drawn with replacement, then calls within each, so "
+        f"that what differs between processes widens them.{_single(results)}",
+        "ratios": "Of medians. Against the strongest PyTorch row of the same batch, shape, scenario and boundary that holds "
+        "its accuracy, then against eager PyTorch in fp32.",
+        "percentiles": f"Left out where there are fewer calls than they need ({needs}: MLPerf's early stopping criterion, "
+        "confidence 0.99).",
+        "throughput": "Images through the timed loops by the time they took, not one over the median.",
+        "accuracy": "Counted over the whole validation set with the artifact whose hash stands in the row; its interval by "
+        "bootstrap over images.",
+    }
+    return element("section", element("h2", "Method"), definitions(entries), id="method")
+
+
+def _single(results: Sequence[Results]) -> str:
+    alone = [result.experiment for result in results if result.matrix.repetitions == 1]
+    if not alone:
+        return ""
+    return f" One process a cell in {', '.join(alone)}: there the intervals leave that out and are too narrow."
