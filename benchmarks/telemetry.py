@@ -92,9 +92,10 @@ class Looker:
 
     def _load(self) -> float | None:
         """Threads that run or want to, the machine's: the fourth field of /proc/loadavg, less the one that reads it."""
-        running = _read(self._loadavg).split(" ")[3:4]
-        count = running[0].partition("/")[0] if running else ""
-        return max(0, int(count) - 1) if count.isdecimal() else None
+        found = re.search(
+            r" (\d+)/[1-9]\d* ", _read(self._loadavg)
+        )  # of no threads at all: a sandbox that does not tell
+        return max(0, int(found[1]) - 1) if found else None
 
 
 def thin(sightings: Sequence[Sighting]) -> list[Sighting]:

@@ -57,7 +57,8 @@ def test_a_virtual_machines_clock_is_none(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "load"), [("0.00 0.01 0.05 1/80 7\n", 0), ("0.00 0.00 0.00 0/0 0\n", 0), ("0.1 0.1 0.1", None), ("", None)]
+    ("text", "load"),
+    [("0.00 0.01 0.05 1/80 7\n", 0), ("0.00 0.00 0.00 0/0 0\n", None), ("0.1 0.1 0.1", None), ("", None)],
 )
 def test_load(root: Path, text: str, load: float | None) -> None:
     (root / "proc/loadavg").write_text(text)
