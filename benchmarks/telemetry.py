@@ -36,9 +36,9 @@ def watch(cell: str, device: str, root: Path = Path("/"), interval_s: float = IN
     Yields:
         The trace, which grows, to `MOST` sightings at most. It is whole when the block has ended.
     """
+    looker = Looker(device, root)
     trace = Trace(cell=cell, started_s=round(time.time(), 3), sightings=[])
     started = time.monotonic()
-    looker = Looker(device, root)
     trace.sightings.append(looker.look(0.0))
     done = threading.Event()
 
@@ -92,9 +92,8 @@ class Looker:
 
     def _load(self) -> float | None:
         """Threads that run or want to, the machine's: the fourth field of /proc/loadavg, less the one that reads it."""
-        found = re.search(
-            r" (\d+)/[1-9]\d* ", _read(self._loadavg)
-        )  # of no threads at all: a sandbox that does not tell
+        # "0/0" is a sandbox's way not to tell.
+        found = re.search(r" (\d+)/[1-9]\d* ", _read(self._loadavg))
         return max(0, int(found[1]) - 1) if found else None
 
 
