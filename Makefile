@@ -26,7 +26,8 @@ TRAIN_FLAGS = --work $(WORK) --device $(DEVICE) $(call flag,DATA,--data,$(DATA))
   $(call flag,JSON,--json) $(call flag,OPTIONS,--cfg-options,$(OPTIONS))
 EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoint,$(CHECKPOINT)) $(call flag,DATA,--data,$(DATA)) \
   $(call flag,FORCE,--force) $(call flag,SKIP_BAD,--skip-bad) $(call flag,TRUST,--trust-checkpoint) $(call flag,JSON,--json) \
-  $(call flag,OPTIONS,--cfg-options,$(OPTIONS))
+  $(call flag,OPTIONS,--cfg-options,$(OPTIONS)) $(call flag,PRECISION,--precision,$(PRECISION)) \
+  $(call flag,CALIBRATION,--calibration,$(CALIBRATION)) $(call flag,GATE,--gate,$(GATE))
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,FORCE,--force) $(call flag,JSON,--json)
 NATIVE_SOURCE = deploy/native
@@ -51,6 +52,8 @@ help: ## list the verbs and their variables
 	  'LOAD_FROM=x.pth             fine-tune from a checkpoint (train)' \
 	  'CHECKPOINT=x.pth            a checkpoint trained elsewhere (export)' \
 	  'SHAPE=$(SHAPE)               static | batch | dynamic (export)' \
+	  'PRECISION="fp16 int8"       graphs to add to the bundle (export); the one to predict with (infer)' \
+	  'CALIBRATION=dir GATE=99     other images than the training set'"'"'s, percent of fp32'"'"'s score to reach (export)' \
 	  'DEVICE=$(DEVICE)                 cpu | cuda | auto' \
 	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
 	  'BENCH=file.yaml             what to measure (configs/bench)' \
@@ -92,7 +95,7 @@ data-%: .venv/ready ## prepare a data source: data-digits, data-imagefolder DATA
 train-%: .venv/ready ## images → checkpoint: train-cls EXP=… [DATA= LOAD_FROM= OPTIONS= RESUME=1]
 	@$(PYTHON) -m train $(CHOSEN) $(TRAIN_FLAGS)
 
-export-%: .venv/ready ## checkpoint → verified bundle: export-cls EXP=… [SHAPE= CHECKPOINT= DATA=]
+export-%: .venv/ready ## checkpoint → verified bundle: export-cls EXP=… [SHAPE= CHECKPOINT= DATA= PRECISION="fp16 int8" CALIBRATION=]
 	@$(PYTHON) -m deploy export $(CHOSEN) $(EXPORT_FLAGS)
 
 verify: .venv/ready ## compare a bundle once more with its model: EXP=…
@@ -105,11 +108,11 @@ bench-folder: .venv/ready ## whole folders, files → predictions: ort_infer, sl
 	@$(PYTHON) -m benchmarks.folder $(CHOSEN) --work $(WORK) $(call flag,ROUNDS,--rounds,$(ROUNDS)) $(call flag,COUNT,--images,$(COUNT)) \
 	  $(call flag,JSON,--json)
 
-infer: $(if $(NATIVE),native,.venv/ready) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
+infer: $(if $(NATIVE),native,.venv/ready) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= PRECISION= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
 	@$(if $(NATIVE),$(BUILD)/ort_infer,$(PYTHON) -m slipway_runtime) $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
 	  $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
 	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,OUT,--out,$(OUT)) $(call flag,OPACITY,--opacity,$(OPACITY)) \
-	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,JSON,--json)
+	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,PRECISION,--precision,$(PRECISION)) $(call flag,JSON,--json)
 
 native: ## build ort_infer, the runtime in C++, in .build/native [ORT_ROOT=]
 	@command -v cmake > /dev/null || { echo "error: cmake is missing; on Debian: apt-get install --no-install-recommends $$(tr '\n' ' ' < $(NATIVE_SOURCE)/packages.txt)"; exit 4; } >&2

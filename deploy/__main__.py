@@ -5,14 +5,21 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from train import cli
+from train.errors import UsageError
+
+if TYPE_CHECKING:
+    from train.experiment import Experiment
 
 EPILOG = """\
 examples:
   python -m deploy export cls/resnet18_digits                     what `python -m train` left in work/
   python -m deploy export cls/resnet18_digits --shape static      one image of one size
   python -m deploy export cls/shufflenet-v2_imagenet --checkpoint weights.pth --data images/
+  python -m deploy export cls/resnet18_digits --precision fp16 int8
+                                          beside it, graphs in float16 and in 8 bits that keep its accuracy
   python -m deploy verify cls/resnet18_digits
 
 A bundle is written only when its numbers are the unpatched model's.
@@ -52,9 +59,36 @@ def parser() -> argparse.ArgumentParser:
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --checkpoint"
     )
     verb.add_argument("--skip-bad", action="store_true", help="leave unreadable images out instead of refusing the set")
-    verb.add_argument("--force", action="store_true", help="export though the bundle is current")
+    verb.add_argument(
+        "--force", action="store_true", help="export though the bundle is current; with --precision, make those anew"
+    )
+    _add_precision(verb)
     verbs.add_parser("verify", parents=[common], help="compare a bundle once more with the model it came from")
     return made
+
+
+def _add_precision(verb: argparse.ArgumentParser) -> None:
+    from deploy import precision
+
+    own = verb.add_argument_group("precision", "other precisions of the graph, held against it on training images")
+    own.add_argument(
+        "--precision", nargs="+", action="extend", default=[], choices=precision.names(), help="graphs to add"
+    )
+    own.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="other images, without labels: the model's own predictions count",
+    )
+    own.add_argument(
+        "--calibration-images", type=int, metavar="N", help="how many images ranges are measured on (default: 64)"
+    )
+    own.add_argument(
+        "--gate",
+        type=float,
+        metavar="PERCENT",
+        help="of the float32 graph's score, to reach at least (default: the precision's own)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,17 +117,57 @@ def _export(arguments: argparse.Namespace) -> int:
             experiment, _ = runner.adopt(request, arguments.checkpoint)
         else:
             experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
-        result = export.export(experiment, shape=arguments.shape, force=arguments.force)
+        # Asked for other precisions, --force makes those anew.
+        anew = arguments.force and not arguments.precision
+        result = export.export(experiment, shape=arguments.shape, force=anew)
+        precisions = _precisions(experiment, arguments)
     worst = max(output["max_abs"] for output in result.parity["outputs"].values())
     return cli.finish(
-        {"experiment": experiment.name, "bundle": str(result.bundle), "exported": result.new, "parity": result.parity},
+        {
+            "experiment": experiment.name,
+            "bundle": str(result.bundle),
+            "exported": result.new,
+            "parity": result.parity,
+            "precisions": precisions,
+        },
         as_json=arguments.json,
         lines=[
             f"{'exported' if result.new else 'current'}: {result.bundle} (parity passed: {result.parity['images']} images, "
-            f"{len(result.parity['sizes'])} sizes, max |Δ| {worst:.1e})"
+            f"{len(result.parity['sizes'])} sizes, max |Δ| {worst:.1e})",
+            *(_line(name, report) for name, report in precisions.items()),
         ],
-        next_command=f"make bench EXP={experiment.name}",
+        next_command=f"make infer EXP={experiment.name} PRECISION={next(iter(precisions))} IMAGES=photos"
+        if precisions
+        else f"make bench EXP={experiment.name}",
     )
+
+
+def _precisions(experiment: "Experiment", arguments: argparse.Namespace) -> dict[str, Any]:
+    """Add the precisions asked for; a report each."""
+    if not arguments.precision:
+        asked = [flag for flag in ("calibration", "calibration_images", "gate") if getattr(arguments, flag) is not None]
+        if asked:
+            raise UsageError(f"--{asked[0].replace('_', '-')} is for --precision; say which")
+        return {}
+    from deploy.precision.calibration import add, images
+
+    return add.add(
+        experiment,
+        arguments.precision,
+        folder=arguments.calibration,
+        count=arguments.calibration_images or images.CALIBRATION,
+        gate=arguments.gate,
+        force=arguments.force,
+    )
+
+
+def _line(name: str, report: dict[str, Any]) -> str:
+    values = ", ".join(
+        f"{metric} {value:.2f} of {report['scores']['float32'][metric]:.2f}"
+        for metric, value in report["scores"][name].items()
+    )
+    state = "exported" if report["new"] else "current"
+    return f"{state}: {name} ({values} on search images; {len(report['float_layers'])} layers in float32)"
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -93,7 +93,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Model:
-    model = load(args.bundle, device=args.device, threads=args.threads)
+    model = load(args.bundle, device=args.device, threads=args.threads, precision=args.precision)
     for option, known in _TASKS_OF.items():
         if getattr(args, option) is not None and model.manifest.task not in known:
             raise UsageError(
@@ -179,7 +179,7 @@ def _key(model: Model, args: argparse.Namespace) -> str:
     """All that what is drawn on a frame depends on."""
     graph = manifests.sha256(args.bundle) if args.bundle.is_file() else ""
     drawing = (args.opacity, args.splash, args.kept)
-    return repr((__version__, model.manifest.to_json(), graph, model.session.device, drawing))
+    return repr((__version__, model.manifest.to_json(), graph, args.precision, model.session.device, drawing))
 
 
 def _print(where: dict[str, str | int], result: Result, args: argparse.Namespace) -> None:
@@ -213,6 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topk", type=_positive, metavar="K", help="how many classes to show (default: the bundle's)")
     parser.add_argument("--batch", type=_positive, metavar="N", help="images at once (default: the graph's, else 1)")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the graph runs (default: cpu)")
+    parser.add_argument(
+        "--precision", choices=manifests.PRECISIONS, default="fp32", help="which graph of the bundle (default: fp32)"
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads an operator (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write copies with the prediction drawn on them here")
     parser.add_argument(

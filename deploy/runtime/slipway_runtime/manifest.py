@@ -13,12 +13,14 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from slipway_runtime.errors import BundleError
+from slipway_runtime.errors import BundleError, UsageError
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
 #: The bundle's graph.
 GRAPH_NAME = "model.onnx"
+#: What a graph computes in; the bundle's own is the first, the others are added to it.
+PRECISIONS = ("fp32", "fp16", "int8")
 #: The ONNX metadata entry that holds the manifest's JSON, with `files` empty: a file cannot hold its own hash.
 METADATA_KEY = "slipway.manifest"
 #: How many classes a uint8 label map can hold beside 255, which stands for "ignored" in data sets.
@@ -334,6 +336,35 @@ def parse(text: str, where: str) -> Manifest:
         first = error.errors()[0]
         field = " ".join(".".join(map(str, first["loc"])).split()) or "manifest"
         raise BundleError(f"{where}: {field}: {first['msg']}; export again")
+
+
+def graph_name(precision: str) -> str:
+    """The file name of a bundle's graph in a precision: "model.onnx", "model.fp16.onnx", "model.int8.onnx".
+
+    Raises:
+        UsageError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision '{precision}', expected one of: {', '.join(PRECISIONS)}")
+    return GRAPH_NAME if precision == PRECISIONS[0] else f"model.{precision}.onnx"
+
+
+def require_precision(bundle: Path, manifest: Manifest, precision: str) -> str:
+    """The file name of a bundle's graph in a precision.
+
+    Raises:
+        UsageError: an unknown precision.
+        BundleError: the bundle has no graph in that precision; the text names those it has.
+    """
+    name = graph_name(precision)
+    if name in manifest.files or precision == PRECISIONS[0]:
+        return name
+    known = [PRECISIONS[0], *(each for each in PRECISIONS[1:] if graph_name(each) in manifest.files)]
+    kind = manifest.name.split("/")[0] if "/" in manifest.name else "cls"
+    raise BundleError(
+        f"{bundle}: no graph in {precision}; it has {', '.join(known)}; "
+        f"make one with `make export-{kind} EXP={manifest.name} PRECISION={precision}`"
+    )
 
 
 def check_files(bundle: Path, manifest: Manifest, names: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ def load(
     *,
     device: str = "cpu",
     threads: int | None = None,
+    precision: str = manifests.PRECISIONS[0],
     session: Session | None = None,
     verify: bool = True,
 ) -> "Model":
@@ -30,26 +31,32 @@ def load(
         bundle: the bundle's folder, or a bare `model.onnx` that carries its manifest in its metadata.
         device: "cpu" or "cuda".
         threads: how many threads one operator may use on the CPU; the engine decides when `None`.
-        session: a session to use instead of opening the graph; `device` and `threads` are then its own.
+        precision: "fp32", "fp16" or "int8": which of the bundle's graphs to open. A bare file has its own.
+        session: a session to use instead of opening the graph; `device`, `threads` and `precision` are then its own.
         verify: compare the graph with the hash in the manifest first. A bare file has no hash to compare with.
 
     Raises:
-        UsageError: an unknown device, or no positive number of threads.
-        BundleError: a bundle that is missing, incomplete, altered or of an unknown schema.
+        UsageError: an unknown device or precision, a precision of a bare file, or no positive number of threads.
+        BundleError: a bundle that is missing, incomplete, altered, of an unknown schema or without that precision.
         SessionError: a device that is not there.
     """
     path = Path(bundle)
+    name = manifests.graph_name(precision)
     if not path.is_dir():
+        if name != manifests.GRAPH_NAME:
+            raise UsageError(f"{path}: precision {precision} is for a bundle's folder; name {name} itself instead")
         # With a session given, the file is opened for its manifest only.
         opened = open_session(path, device="cpu" if session else device, threads=threads)
         return Model(_embedded(path, opened.metadata), session or opened)
     manifest = manifests.read(path)
     if session is None:
+        manifests.require_precision(path, manifest, precision)
         if verify:
             # The graph and, beside it, its external data.
-            beside = [name for name in manifest.files if name.startswith(f"{manifests.GRAPH_NAME}.")]
-            manifests.check_files(path, manifest, [manifests.GRAPH_NAME, *beside])
-        session = open_session(path, device=device, threads=threads)
+            manifests.check_files(
+                path, manifest, [name, *(each for each in manifest.files if each.startswith(f"{name}."))]
+            )
+        session = open_session(path / name, device=device, threads=threads)
     return Model(manifest, session)
 
 
