@@ -29,7 +29,7 @@ EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoi
   $(call flag,OPTIONS,--cfg-options,$(OPTIONS)) $(call flag,PRECISION,--precision,$(PRECISION)) \
   $(call flag,CALIBRATION,--calibration,$(CALIBRATION)) $(call flag,GATE,--gate,$(GATE))
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
-  $(call flag,FORCE,--force) $(call flag,JSON,--json)
+  $(call flag,GATES,--gates,$(GATES)) $(call flag,FORCE,--force) $(call flag,JSON,--json)
 NATIVE_SOURCE = deploy/native
 BUILD = .build/native
 CPP = $(wildcard $(NATIVE_SOURCE)/*/*.cpp $(NATIVE_SOURCE)/*/*.hpp tests/native/*.cpp)
@@ -39,7 +39,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench bench-diff bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,7 @@ help: ## list the verbs and their variables
 	  'DEVICE=$(DEVICE)                 cpu | cuda | auto' \
 	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
 	  'BENCH=file.yaml             what to measure (configs/bench)' \
+	  'GATES=file.yaml             what must hold (bench, bench-diff)' \
 	  'BUNDLE=dir IMAGES=paths     what to predict with, and on (infer, splash)' \
 	  'VIDEO=clip CLASS=names      what to splash, and which classes stay in colour (default: all; splash)' \
 	  'SCORE=0.3                   show detections from here on (infer, splash)' \
@@ -103,6 +104,10 @@ verify: .venv/ready ## compare a bundle once more with its model: EXP=…
 
 bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
+
+bench-diff: .venv/ready ## compare two results, and fail where something got worse: A=before B=after [GATES= JSON=1]
+	@$(PYTHON) -m benchmarks diff $(or $(A),$(error A= names no results of before)) $(or $(B),$(error B= names none of after)) \
+	  $(call flag,GATES,--gates,$(GATES)) $(call flag,JSON,--json)
 
 bench-folder: .venv/ready ## whole folders, files → predictions: ort_infer, slipway_runtime and PyTorch: EXP="A B" [ROUNDS= COUNT=]
 	@$(PYTHON) -m benchmarks.folder $(CHOSEN) --work $(WORK) $(call flag,ROUNDS,--rounds,$(ROUNDS)) $(call flag,COUNT,--images,$(COUNT)) \

@@ -1,4 +1,4 @@
-"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `… report PATH…` shows stored results again."""
+"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `report` shows stored results, `diff` compares two."""
 
 import argparse
 import sys
@@ -17,6 +17,7 @@ examples:
   python -m benchmarks run cls/resnet18_digits cls/resnet50_flowers --device cuda --json
   python -m benchmarks report work > table.md
   python -m benchmarks report work --html report.html
+  python -m benchmarks diff before after
 
 exit codes: 0 ok · 2 usage or config · 3 bad input · 4 nothing can run here · 5 accuracy gate · 6 measurement failed
 """
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,report}")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,report,diff}")
     run = verbs.add_parser("run", help="measure experiments", epilog=EPILOG, formatter_class=made.formatter_class)
     run.add_argument("experiments", nargs="+", metavar="EXP", help="an experiment's name, or the path of its config")
     which = run.add_mutually_exclusive_group()
@@ -72,14 +73,27 @@ def parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--into", type=Path, metavar="FILE", help="put a short table between a document's markers")
     show.set_defaults(call=_report)
+    compare = verbs.add_parser("diff", help="compare two results, and fail where something got worse")
+    compare.add_argument("before", type=Path, metavar="BEFORE", help="results.jsonl, or a folder to search for them")
+    compare.add_argument("after", type=Path, metavar="AFTER", help="the same, later")
+    compare.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")
+    compare.set_defaults(call=_diff)
+    for verb in (run, compare):
+        verb.add_argument(
+            "--gates",
+            type=Path,
+            default=CONFIGS / "gates.yaml",
+            metavar="YAML",
+            help="what must hold (default: configs/bench/gates.yaml)",
+        )
     return made
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from benchmarks import html, matrix, report
-    from benchmarks.gates import verdict
+    from benchmarks import gates, html, matrix, report
     from benchmarks.run import Request, run
 
+    limits = gates.read(arguments.gates)
     request = Request(
         experiments=tuple(arguments.experiments),
         matrix=matrix.read(arguments.config, arguments.overrides),
@@ -94,7 +108,9 @@ def _run(arguments: argparse.Namespace) -> int:
     lines += [
         f"{'wrote' if new else 'current'}: {folder}/{{{report.FILE_NAME},{html.FILE_NAME}}}" for folder, new in folders
     ]
-    verdicts = [verdict(results) for results, _ in done]
+    checks = [check for results, _ in done for check in gates.checks(results, limits)]
+    lines += [f"undecided: {check.text}" for check in checks if check.status == "undecided"]
+    verdicts = [gates.verdict(results, limits) for results, _ in done]
     cli.finish(
         {"experiments": {results.experiment: {**results.summary(), "measured": new} for results, new in done}},
         as_json=arguments.json,
@@ -121,6 +137,21 @@ def _report(arguments: argparse.Namespace) -> int:
         brief.insert(arguments.into, brief.render(found))
         return cli.finish({}, as_json=False, lines=[f"wrote: {arguments.into}"])
     sys.stdout.write(report.render(found))
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from benchmarks import diff, gates
+
+    limits = gates.read(arguments.gates)
+    changes = diff.compare(diff.read(arguments.before), diff.read(arguments.after), limits)
+    if arguments.json:
+        cli.finish({"experiments": [change.model_dump(mode="json") for change in changes]}, as_json=True, lines=[])
+    else:
+        sys.stdout.write(diff.render(changes))
+    error = diff.verdict(changes, limits)
+    if error:
+        raise error
     return 0
 
 

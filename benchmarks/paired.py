@@ -18,6 +18,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 #: Average precision sorts detections: less of it is a second.
 _FEWER = {"detection": 1000}
+#: Images × resamples that are drawn in one go.
+_AT_ONCE = 1 << 22
 
 
 def interval(task: str, packed: str, seed: int = 0) -> Interval:
@@ -89,9 +91,16 @@ def _value(task: str, packed: str) -> float:
 
 @lru_cache(maxsize=64)  # a baseline is compared with several others, over the resamples of its own interval
 def _resampled(task: str, packed: str, seed: int) -> NDArray[np.float64]:
-    images = len(metrics.truth(packed))
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=_resamples(task))
-    return metrics.resampled(task, packed, weights)
+    images, rng = len(metrics.truth(packed)), np.random.default_rng(seed)
+    step = max(1, _AT_ONCE // images)
+    sizes = [min(step, _resamples(task) - start) for start in range(0, _resamples(task), step)]
+    return np.concatenate([metrics.resampled(task, packed, _weights(size, images, rng)) for size in sizes])
+
+
+def _weights(resamples: int, images: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each image was drawn, resamples × images."""
+    drawn = rng.integers(images, size=(resamples, images)) + images * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
 
 def _interval(value: float, found: NDArray[np.float64]) -> Interval:
