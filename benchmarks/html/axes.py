@@ -58,10 +58,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _even_ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    power = 10.0 ** math.floor(math.log10(high - low))
+    for step in (power, power / 2, power / 5, power / 10):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 >= _ENOUGH:
+            break
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
@@ -80,8 +81,8 @@ def x_axis(scale: Scale, label: str, top: float = TOP, bottom: float = BOTTOM) -
             element("text", f"{value:g}", x=f"{scale(value):.1f}", y=f"{bottom + 16:g}", class_="tick mid"),
         )
     ]
-    name = element("text", label, x=f"{(LEFT + RIGHT) / 2:g}", y=f"{bottom + 34:g}", class_="axis mid")
-    base = element("path", d=f"M{LEFT} {bottom:g}H{RIGHT}", class_="base")
+    name = element("text", label, x=f"{(scale.start + scale.end) / 2:g}", y=f"{bottom + 34:g}", class_="axis mid")
+    base = element("path", d=f"M{scale.start:g} {bottom:g}H{scale.end:g}", class_="base")
     return element("g", *marks, base, name, aria_hidden="true")
 
 

@@ -1,5 +1,6 @@
 """What explains the numbers: the machine, the matrix, the artifacts, the method in words, and the reasons."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
@@ -95,19 +96,23 @@ def reasons(results: Sequence[Results]) -> dict[str, int]:
 
 
 def notes(results: Sequence[Results], numbers: Mapping[str, int]) -> Element | None:
-    """The reasons by their numbers, each with the rows that it holds for."""
+    """The reasons by their numbers, each with the engines that it holds for."""
     if not numbers:
         return None
-    where: dict[str, list[str]] = {reason: [] for reason in numbers}
+    where: dict[str, Counter[str]] = {reason: Counter() for reason in numbers}
     for result in results:
         for row in result.rows:
             if row.reason is not None:
-                where[row.reason].append(f"{row.key}" if len(results) == 1 else f"{row.experiment} {row.key}")
+                where[row.reason][f"{row.experiment}: {engine(row)}" if len(results) > 1 else engine(row)] += 1
     entries = (
-        element("li", reason, element("br"), element("small", "; ".join(where[reason])), id=f"reason-{number}")
+        element("li", reason, element("br"), element("small", _rows(where[reason])), id=f"reason-{number}")
         for reason, number in numbers.items()
     )
     return element("section", element("h3", "Reasons"), element("ol", *entries), class_="reasons")
+
+
+def _rows(counts: Counter[str]) -> str:
+    return "; ".join(f"{name}, {plural(count, 'row')}" for name, count in counts.items())
 
 
 def method(results: Sequence[Results]) -> Element:

@@ -28,9 +28,11 @@ class Styles:
         """The classes of a row's mark or line."""
         return f"c{self._index[row.backend]} {row.precision}"
 
-    def legend(self, rows: Sequence[Row]) -> Element:
+    def legend(self, rows: Sequence[Row]) -> Element | None:
         """A list of the engines of these rows."""
-        engines = {(row.backend, row.precision): row for row in rows}
+        engines = {engine(row): row for row in rows}
+        if not engines:
+            return None
         return element("ul", *(self._entry(row) for row in engines.values()), class_="legend")
 
     def _entry(self, row: Row) -> Element:

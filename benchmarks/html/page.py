@@ -111,12 +111,12 @@ def _experiment(results: Results, styles: Styles, name: str) -> Element:
         )
         for index, rows in enumerate(split)
     ]
-    absent = element("p", "No row of this experiment fits the filters.", class_="absent", hidden="")
+    absent = element("p", "No row of this experiment fits the filters.", class_="nothing", hidden="")
     return element(
         "section",
         element("h2", results.experiment),
         element("p", "Charts show the first batch, scenario and boundary that fit the filters.", class_="note script"),
-        styles.legend(results.rows),
+        styles.legend(groups.measured(results.rows)),
         *plots,
         absent,
         element("div", stages.render(results), clocks.render(results), class_="plots always"),

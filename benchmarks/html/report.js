@@ -52,7 +52,7 @@ function applyFilters() {
     const plots = all('.plots:not(.always)', part);
     const first = plots.find(fits);
     plots.forEach((plot) => (plot.hidden = plot !== first));
-    one('.absent', part).hidden = first !== undefined;
+    one('.nothing', part).hidden = first !== undefined;
   });
   all('[data-precision]:not(tr)').forEach((mark) => mark.classList.toggle('faded', !fits(mark)));
 }
