@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 
 from numpy.typing import NDArray
 
 from benchmarks import energy, timing
-from benchmarks.inputs import Inputs
+from benchmarks.inputs import Inputs, queue
 from benchmarks.matrix import Boundary
 from benchmarks.memory import peak_rss_mib
 from benchmarks.outcome import Stage
@@ -18,8 +17,6 @@ from benchmarks.timing import Call, TimerSettings, Timing
 from slipway_runtime import Model, tasks
 from slipway_runtime.tasks import Result
 
-#: Offline: batches that are there at once, and images at least, so that preparing one can overlap another's graph.
-OFFLINE_BATCHES, OFFLINE_IMAGES = 4, 16
 #: Passes are long: a window of the warm-up is one of them.
 OFFLINE_CALLS = {"window_calls": 1, "min_calls": 3}
 #: Images that are taken apart at least, over all turns.
@@ -127,12 +124,6 @@ class _Clock:
         now = perf_counter_ns()
         self.laps_us[stage] = self.laps_us.get(stage, 0.0) + (now - self._last) / 1e3
         self._last = now
-
-
-def queue(images: Sequence[bytes] | Sequence[Path], batch: int) -> list:
-    """The images of one offline pass: whole batches, enough of them, the given ones in turn."""
-    count = max(OFFLINE_BATCHES * batch, OFFLINE_IMAGES // batch * batch)
-    return list(islice(cycle(images), count))
 
 
 def _predict(model: Model, batch: Sequence[bytes]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from train.errors import InputError
 
 #: Height and width in pixels.
 Size = tuple[int, int]
+T = TypeVar("T")
+#: Offline: batches that are there at once, and images at least, so that preparing one can overlap another's graph.
+OFFLINE_BATCHES, OFFLINE_IMAGES = 4, 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,12 @@ def choose(
         image_sizes=_different(decode(image).shape[:2] for group in encoded for image in group),
         tensor_sizes=_different(array.shape[1:] for group in tensors for array in group),
     )
+
+
+def queue(images: Sequence[T], batch: int) -> list[T]:
+    """The images of one offline pass: whole batches, enough of them, the given ones in turn."""
+    count = max(OFFLINE_BATCHES * batch, OFFLINE_IMAGES // batch * batch)
+    return list(islice(cycle(images), count))
 
 
 def _of_one_shape(manifest: Manifest, paths: Sequence[Path], batch: int, size: Size | None) -> Iterator[list[Path]]:

@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -71,7 +71,10 @@ def run(request: Request) -> list[tuple[Results, bool]]:
     subjects = {name: _subject(exported.read(request.work, name), request, environment) for name in names}
     pending = {name: subject.pending(request.force) for name, subject in subjects.items()}
     for name, subject in subjects.items():
-        if pending[name] or not _asked_before(subject):
+        before = [record for record in subject.records if isinstance(record, Run)][-1:]
+        if not pending[name] and before and _same(before[0], subject.run):
+            subjects[name] = replace(subject, run=before[0])
+        else:
             journal.append(subject.journal, subject.run)
     _measure([(subjects[name], plan) for name, plans in pending.items() for plan in plans], request.matrix)
     done = [(_report(subject), bool(pending[name])) for name, subject in subjects.items()]
@@ -201,9 +204,9 @@ def _finished(outcome: Outcome) -> bool:
     return outcome.status != "failed" and not (timings and all(timing.invalid for timing in timings))
 
 
-def _asked_before(subject: Subject) -> bool:
-    runs = [record for record in subject.records if isinstance(record, Run)]
-    return bool(runs) and (runs[-1].plan, runs[-1].matrix) == (subject.run.plan, subject.run.matrix)
+def _same(one: Run, other: Run) -> bool:
+    """Whether both ask for the same."""
+    return (one.plan, one.matrix) == (other.plan, other.matrix)
 
 
 def _measure(cells: Sequence[tuple[Subject, Plan]], matrix: Matrix) -> None:

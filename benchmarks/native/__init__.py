@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.environment import ROOT
-from benchmarks.inputs import Inputs
+from benchmarks.inputs import Inputs, queue
 from benchmarks.matrix import Boundary
 from benchmarks.memory import peak_rss_mib
 from benchmarks.native import predictions, reports
 from benchmarks.native.reports import Report
+from benchmarks.outcome import Stage
 from benchmarks.timing import TimerSettings, Timing
 from slipway_runtime.manifest import Manifest
 from slipway_runtime.tasks import Result
@@ -134,6 +135,35 @@ class Program:
         report = reports.read(printed, boundary)
         self.peak_rss_mib = max(self.peak_rss_mib, report.peak_rss_mib)
         return report
+
+    def offline(self, inputs: Inputs, settings: TimerSettings) -> tuple[Timing, int]:
+        """Time passes over images that are all there at once, and how many images a pass has.
+
+        Raises:
+            MeasurementError: the program failed.
+        """
+        batch = len(inputs.encoded_paths[0])
+        paths = queue([path for group in inputs.encoded_paths for path in group], batch)
+        found = self.measure(paths, "folder", batch, settings).folder
+        assert found
+        samples = [round(seconds * 1e6, 1) for seconds in found.whole_s]
+        return Timing(samples_us=samples, wall_s=sum(found.whole_s), warmup_us=[]), found.images
+
+    def stages(self, inputs: Inputs, settings: TimerSettings) -> dict[Stage, list[float]]:
+        """Each step from file to prediction in microseconds, image by image.
+
+        Raises:
+            MeasurementError: the program failed.
+        """
+        found = self.measure([group[0] for group in inputs.encoded_paths], "e2e", 1, settings, stages=True).stages_us
+        if found is None:
+            return {}
+        return {
+            "decode": found.decode,
+            "preprocess": found.preprocess,
+            "compute": found.compute,
+            "postprocess": found.postprocess,
+        }
 
     def predict(self, paths: Sequence[Path], batch: int) -> Iterator[Result]:
         """Predictions of images, in order: of a classifier all classes, of a detector all detections.
