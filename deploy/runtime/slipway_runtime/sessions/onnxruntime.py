@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from slipway_runtime.errors import BundleError, SessionError
 from slipway_runtime.manifest import TensorSpec
 from slipway_runtime.sessions import Bound, Feeds, Session
 
-_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+#: An execution provider's name and options.
+Provider: TypeAlias = tuple[str, dict[str, str]]
+
+_PROVIDERS: dict[str, Provider] = {
     "cpu": ("CPUExecutionProvider", {}),
     # TF32 keeps 10 of float32's 23 bits of mantissa; a float32 graph computes in float32.
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
@@ -51,6 +54,13 @@ _BAD_MACHINE = (
 class OnnxRuntimeSession(Session):
     """An ONNX file opened by ONNX Runtime.
 
+    Args:
+        path: the file.
+        device: "cpu" or "cuda".
+        threads: inside an operator, on the CPU; the engine decides when `None`.
+        provider: an execution provider and its options, to be asked before the device's own; that one then computes what
+            the first does not take.
+
     Raises:
         BundleError: a damaged file, or external data that is missing or lies outside the file's folder (ONNX Runtime
             looks at that since 1.24; Python 3.10 has 1.23).
@@ -59,9 +69,13 @@ class OnnxRuntimeSession(Session):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str = "cpu", threads: int | None = None, provider: Provider | None = None
+    ) -> None:
         self.device = device
-        self._session = _open(path, device, threads)
+        self._session = _open(
+            path, device, threads, [provider, _PROVIDERS[device]] if provider else [_PROVIDERS[device]]
+        )
         try:
             super().__init__(_specs(self._session.get_inputs()), _specs(self._session.get_outputs()))
             self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -109,8 +123,8 @@ SUFFIX = ".onnx"
 ENGINE = OnnxRuntimeSession
 
 
-def _open(path: Path, device: str, threads: int | None) -> ort.InferenceSession:
-    provider, settings = _PROVIDERS[device]
+def _open(path: Path, device: str, threads: int | None, providers: list[Provider]) -> ort.InferenceSession:
+    provider = providers[0][0]
     found = ort.get_available_providers()
     if provider not in found:
         raise SessionError(
@@ -127,7 +141,7 @@ def _open(path: Path, device: str, threads: int | None) -> ort.InferenceSession:
     if threads:
         options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(path, options, providers=[(provider, settings)], enable_fallback=0)
+        session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except _BAD_FILE as error:
         raise BundleError(f"{path}: not a usable ONNX file ({_line(error)}); export again")
     except _BAD_MACHINE as error:
