@@ -16,6 +16,8 @@ def render(results: Results) -> list[Element]:
     names = dict.fromkeys(name for entry in results.accuracy for name in entry.values if "/" not in name)
     head = ["engine", *(titles[name] for name in names), "95 % interval", "Δ points", "better / worse", "p", "images"]
     lines = [[_engine(entry), *_values(entry, list(names)), *_compared(entry)] for entry in results.accuracy]
+    filled = [n for n in range(len(head)) if any(line[n] != NONE for line in lines)]
+    head, lines = [head[n] for n in filled], [[line[n] for n in filled] for line in lines]
     return [element("h4", "Accuracy"), table(head, lines), *_method(results), *_by_class(results, titles)]
 
 
@@ -53,16 +55,13 @@ def _compared(entry: Accuracy) -> list[str]:
 
 
 def _method(results: Results) -> list[Element]:
-    methods = dict.fromkeys(entry.difference.method for entry in results.accuracy if entry.difference)
-    if not methods:
+    found = [entry.difference for entry in results.accuracy if entry.difference]
+    if not found:
         return []
-    return [
-        element(
-            "p",
-            f"Differences are from eager PyTorch in fp32, on the same images: {'; '.join(methods)}. p: McNemar's exact test.",
-            class_="note",
-        )
-    ]
+    methods = "; ".join(dict.fromkeys(each.method for each in found))
+    test = " p: McNemar's exact test." if any(each.p_value is not None for each in found) else ""
+    words = f"Differences are from eager PyTorch in fp32, on the same images: {methods}.{test}"
+    return [element("p", words, class_="note")]
 
 
 def _by_class(results: Results, titles: dict[str, str]) -> list[Element]:

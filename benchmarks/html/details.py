@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from benchmarks.environment import Environment
-from benchmarks.html import accuracy
+from benchmarks.html import accuracy, groups
 from benchmarks.html.engines import engine
 from benchmarks.html.markup import element, plural
+from benchmarks.report import sizes
 from benchmarks.results import Results
 from benchmarks.stats import min_samples
 
@@ -16,21 +17,26 @@ _PARITY = {True: "passed", False: "✕ FAILED", None: "not checked (no parity.js
 
 def render(results: Results) -> Element:
     """Accuracy of every engine, then environment, matrix and artifacts behind a disclosure."""
+    blocks = {
+        "Environment": _environment(results.environment, results.device),
+        "Matrix": _matrix(results),
+        "Artifacts": _artifacts(results),
+        "Inputs, height×width": _inputs(results),
+    }
     return element(
         "div",
         *accuracy.render(results),
         element(
             "details",
             element("summary", "Environment, matrix and artifacts"),
-            element("h4", "Environment"),
-            definitions(_environment(results.environment, results.device)),
-            element("h4", "Matrix"),
-            definitions(_matrix(results)),
-            element("h4", "Artifacts"),
-            definitions(_artifacts(results)),
+            element("div", *(_block(title, entries) for title, entries in blocks.items() if entries), class_="blocks"),
         ),
         class_="details",
     )
+
+
+def _block(title: str, entries: Mapping[str, str]) -> Element:
+    return element("section", element("h4", title), definitions(entries))
 
 
 def definitions(entries: Mapping[str, str]) -> Element:
@@ -76,6 +82,18 @@ def _words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)
+
+
+def _inputs(results: Results) -> dict[str, str]:
+    """The different heights and widths that were fed, each with its boundaries and batches."""
+    where: dict[str, dict[str, None]] = {}
+    for row in results.rows:
+        if row.sizes:
+            where.setdefault(sizes(row.sizes), {})[groups.label(row)] = None
+    found = {text: ", ".join(labels) for text, labels in where.items()}
+    if any(row.unit == "window" for row in results.rows):
+        found["windows"] = "An image goes through the graph in parts: model and host time those, e2e whole images."
+    return found
 
 
 def _artifacts(results: Results) -> dict[str, str]:

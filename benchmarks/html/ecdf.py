@@ -13,7 +13,7 @@ from benchmarks.results import Results, Row
 
 TITLE = "Latency distribution"
 #: Of each row: enough for a line that is two pixels wide.
-MOST_QUANTILES = 100
+MOST_QUANTILES = 80
 
 
 def quantiles(samples_us: stats.Repetitions) -> list[float]:

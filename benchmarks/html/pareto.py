@@ -56,7 +56,7 @@ def _draw(points: Sequence[Point], title: str, styles: Styles) -> Element:
     valid = [n for n, (row, _, _) in enumerate(points) if row.status == "ok"]
     best = {valid[n] for n in front([(points[n][1].value, points[n][2].headline[1]) for n in valid])}
     at = [(x(t.value), y(entry.headline[1])) for _, t, entry in points]
-    names, looks = [_short(row) for row, _, _ in points], [styles.of(row) for row, _, _ in points]
+    names, looks = [_short(row) for row, _, _ in points], [(styles.of(row), row.precision) for row, _, _ in points]
     tags = labels.place(names, looks, at, (axes.LEFT, axes.TOP, axes.RIGHT, axes.BOTTOM))
     return axes.svg(
         f"{title} against latency: {plural(len(points), 'mark')}, {len(best)} on the front",

@@ -84,8 +84,7 @@ def _cell(column: Column, cell: Cell, index: int) -> Element:
 
 def _columns(reasons: dict[str, int]) -> list[Column]:
     return [
-        Column("backend", "what ran the model", lambda _, row: _text(row.backend), text=True),
-        Column("precision", "of the arithmetic", lambda _, row: _text(row.precision), text=True),
+        Column("backend", "what ran the model, in which precision", lambda _, row: _backend(row), text=True),
         Column("status", "and the number of its reason below", lambda _, row: _status(row, reasons), text=True),
         Column("experiment", "whose bundle was measured", lambda _, row: _text(row.experiment), text=True),
         Column("batch", "images a call", lambda _, row: Cell(str(row.batch), row.batch)),
@@ -109,6 +108,10 @@ def _columns(reasons: dict[str, int]) -> list[Column]:
 
 def _text(value: str) -> Cell:
     return Cell(value or NONE, value or None)
+
+
+def _backend(row: Row) -> Cell:
+    return Cell(row.backend, engine(row), row.precision)
 
 
 def _number(value: float | None, digits: int) -> Cell:

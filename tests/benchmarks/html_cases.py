@@ -94,7 +94,8 @@ def results(experiment: str = "cls/shufflenet_flowers", task: str = "classificat
         for engine, (own, _) in ENGINES.items():
             ms = (own * scale + _MORE[boundary]) * (batch**0.8) * (4 if scenario == "offline" else 1)
             staged = batch == 1 and boundary == "e2e"
-            changes = {"stages_ms": stages(own * scale)} if staged else {}
+            changes: dict[str, Any] = {"sizes": [(224, 224)] if boundary != "e2e" else [(240, 320), (333, 500)]}
+            changes |= {"stages_ms": stages(own * scale)} if staged else {}
             made = row(experiment, engine, ms, batch=batch, boundary=boundary, scenario=scenario, **changes)
             raw[made.key] = samples(ms, seed=len(raw))
             group.append(made)
@@ -151,7 +152,10 @@ def accuracy(engine: Engine, task: str, lost: float) -> Accuracy:
     values = {name: value - lost for name, value in HEADLINES[task].items()}
     head = next(iter(values.values()))
     points = Interval(value=-lost, low=-lost - 0.3, high=-lost + 0.25)
-    compared = Comparison(points=points, method="paired bootstrap over images, 2000 resamples", p_value=0.5)
+    mcnemar = {"p_value": 0.5, "better": 2, "worse": 4} if task == "classification" else {}
+    compared = Comparison.model_validate(
+        {"points": points, "method": "paired bootstrap over images, 2000 resamples", **mcnemar}
+    )
     return Accuracy(
         backend=engine[0],
         device="cpu",

@@ -63,6 +63,17 @@ def test_three_experiments_stay_small() -> None:
     assert len(html.render(made).encode()) < 500_000
 
 
+def test_the_inputs_are_named() -> None:
+    shown = Page(html.render([results()])).text
+    assert "240×320 to 333×500 (2 sizes)" in shown
+    assert "An image goes through the graph in parts" not in shown
+    windows = [row.model_copy(update={"unit": "window"}) for row in results().rows]
+    assert (
+        "An image goes through the graph in parts"
+        in Page(html.render([results().model_copy(update={"rows": windows})])).text
+    )
+
+
 def test_no_experiments_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least one experiment"):
         html.render([])
@@ -225,6 +236,14 @@ def test_without_accuracy_the_verdict_says_so() -> None:
 
 def test_a_bundle_that_failed_its_parity_is_stamped() -> None:
     assert "✕ PARITY FAILED" in _verdict(results().model_copy(update={"parity_passed": False}))
+
+
+def test_mcnemar_is_named_where_it_was_asked() -> None:
+    counted, other = (Page(html.render([results(task=task)])).text for task in ("classification", "detection"))
+    assert "2 / 4" in counted
+    assert "McNemar's exact test" in counted
+    assert "better / worse" not in other
+    assert "McNemar's exact test" not in other
 
 
 def test_every_task_has_its_own_headline() -> None:
