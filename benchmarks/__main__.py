@@ -1,10 +1,12 @@
-"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `report` shows stored results, `diff` compares two."""
+"""`python -m benchmarks run EXP…` measures bundles against PyTorch; `report` shows stored results, `diff` compares two,
+`audit` checks that they can be believed."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.audit import command
 from train import cli
 from train.errors import InputError
 from train.files import write_atomic
@@ -18,6 +20,7 @@ examples:
   python -m benchmarks report work > table.md
   python -m benchmarks report work --html report.html
   python -m benchmarks diff before after
+  python -m benchmarks audit cls/resnet18_digits
 
 exit codes: 0 ok · 2 usage or config · 3 bad input · 4 nothing can run here · 5 accuracy gate · 6 measurement failed
 """
@@ -31,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,report,diff}")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="{run,report,diff,audit}")
     run = verbs.add_parser("run", help="measure experiments", epilog=EPILOG, formatter_class=made.formatter_class)
     run.add_argument("experiments", nargs="+", metavar="EXP", help="an experiment's name, or the path of its config")
     which = run.add_mutually_exclusive_group()
@@ -78,6 +81,11 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("after", type=Path, metavar="AFTER", help="the same, later")
     compare.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")
     compare.set_defaults(call=_diff)
+    check = verbs.add_parser(
+        "audit", help="check that the numbers can be believed", epilog=EPILOG, formatter_class=made.formatter_class
+    )
+    command.add_arguments(check)
+    check.set_defaults(call=command.main)
     for verb in (run, compare):
         verb.add_argument(
             "--gates",
