@@ -56,7 +56,13 @@ class Found:
 
 
 def until_it_holds(
-    task: Task, part: Part, convert: Convert, *, first: dict[str, float] | None = None, explain: bool = False
+    task: Task,
+    part: Part,
+    convert: Convert,
+    *,
+    judged: Convert | None = None,
+    first: dict[str, float] | None = None,
+    explain: bool = False,
 ) -> Found:
     """Change as many layers as the gate allows.
 
@@ -64,6 +70,7 @@ def until_it_holds(
         task: what is converted.
         part: the layers of it.
         convert: changes nodes.
+        judged: gives the graph that is scored in place of the changed one.
         first: what the graph reaches with no layer left in float32, where that is known.
         explain: measure what each layer costs though all of them can be changed.
 
@@ -76,7 +83,8 @@ def until_it_holds(
     def holds(floats: Sequence[Layer]) -> bool:
         left = {name for layer in floats for name in layer.nodes}
         graph = convert(task.model, part.nodes - left)
-        scores = first if first and not floats else task.scores.of(graph)
+        scored = judged(task.model, part.nodes - left) if judged else graph
+        scores = first if first and not floats else task.scores.of(scored)
         share = task.scores.share(scores)
         tried[len(floats)] = (share, Found(graph, scores, tuple(floats), cost))
         say(f"  {len(floats)} of {len(part.layers)} layers in float32: {share:.2f} % of float32's score")
@@ -85,7 +93,7 @@ def until_it_holds(
     enough = holds(())
     if not enough or explain:
         say(f"  what each of {len(part.layers)} layers costs")
-        cost |= costs(task.model, part, task.few_feeds(), convert)
+        cost |= costs(task.model, part, task.few_feeds(), judged or convert)
     chosen = () if enough else fewest(sorted(part.layers, key=lambda layer: cost[layer.name]), holds)
     if chosen is None:
         count = max(tried, key=lambda number: tried[number][0])
