@@ -11,14 +11,14 @@ from deploy import metrics
 def render(results: Results) -> list[Element]:
     """A table of engines, and one of classes behind a disclosure; words where nothing was counted."""
     if not results.accuracy:
-        return [element("h4", "Accuracy"), element("p", "No accuracy was measured.")]
+        return [element("h3", "Accuracy"), element("p", "No accuracy was measured.")]
     titles = metrics.titles(results.task)
     names = dict.fromkeys(name for entry in results.accuracy for name in entry.values if "/" not in name)
     head = ["engine", *(titles[name] for name in names), "95 % interval", "Δ points", "better / worse", "p", "images"]
     lines = [[_engine(entry), *_values(entry, list(names)), *_compared(entry)] for entry in results.accuracy]
     filled = [n for n in range(len(head)) if any(line[n] != NONE for line in lines)]
     head, lines = [head[n] for n in filled], [[line[n] for n in filled] for line in lines]
-    return [element("h4", "Accuracy"), table(head, lines), *_method(results), *_by_class(results, titles)]
+    return [element("h3", "Accuracy"), table(head, lines), *_method(results), *_by_class(results, titles)]
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Element:

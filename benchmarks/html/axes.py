@@ -104,7 +104,7 @@ def figure(title: str, caption: str, *body: Element, **attributes: object) -> El
     """A chart with its title and a sentence on how to read it."""
     return element(
         "figure",
-        element("figcaption", element("h4", title), element("p", caption)),
+        element("figcaption", element("h3", title), element("p", caption)),
         *body,
         **attributes,
     )

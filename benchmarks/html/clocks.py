@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import median
 from xml.etree.ElementTree import Element
 
@@ -23,6 +23,7 @@ class Moment:
     at: float
     cpu: tuple[float, float, float] | None
     gpu: float | None
+    watts: float | None
     load: float | None
     throttle: tuple[str, ...]
 
@@ -46,11 +47,13 @@ def moments(results: Results) -> list[Moment]:
 def _join(at: float, seen: Sequence[Sighting]) -> Moment:
     cpu = [each.cpu_mhz for each in seen if each.cpu_mhz]
     gpu = [each.gpu_mhz for each in seen if each.gpu_mhz is not None]
+    watts = [each.gpu_w for each in seen if each.gpu_w is not None]
     load = [each.load for each in seen if each.load is not None]
     return Moment(
         at=at,
         cpu=(min(c[0] for c in cpu), median(c[1] for c in cpu), max(c[2] for c in cpu)) if cpu else None,
         gpu=median(gpu) if gpu else None,
+        watts=median(watts) if watts else None,
         load=max(load, default=None),
         throttle=tuple(sorted({reason for each in seen for reason in each.throttle})),
     )
@@ -76,42 +79,57 @@ def render(results: Results) -> Element:
         *(_throttle(span, x, bottom) for span in held),
         height=bottom + 40,
     )
-    told = f"▲: the GPU was held back, {plural(len(held), 'time')}." if held else "No throttling was reported."
-    band = " Band: slowest to fastest core." if any(moment.cpu for moment in seen) else ""
-    return axes.figure(TITLE, f"Lines: medians.{band} {told}", chart, data_chart="clocks")
+    return axes.figure(TITLE, _caption(seen, len(held)), chart, data_chart="clocks")
+
+
+def _caption(seen: Sequence[Moment], held: int) -> str:
+    words = ["Lines: medians, of threads the most."]
+    if any(moment.cpu for moment in seen):
+        words.append("Band: slowest to fastest core.")
+    if held:
+        words.append(f"▲: the GPU was held back, {plural(held, 'time')}.")
+    elif any(moment.gpu for moment in seen):
+        words.append("The GPU was never held back.")
+    return " ".join(words)
 
 
 def _strips(results: Results) -> list[tuple[str, float, Value]]:
-    load = f"load, 1 min ({plural(results.environment.cores, 'core')})"
     return [
         ("CPU, MHz", 84, lambda moment: moment.cpu[1] if moment.cpu else None),
         ("GPU, MHz", 84, lambda moment: moment.gpu),
-        (load, 56, lambda moment: moment.load),
+        ("GPU, W", 56, lambda moment: moment.watts),
+        (f"threads that run or want to ({plural(results.environment.cores, 'core')})", 56, lambda moment: moment.load),
     ]
 
 
 def _strip(name: str, seen: Sequence[Moment], of: Value, x: axes.Scale, top: float, bottom: float) -> Element:
-    is_cpu = name.startswith("CPU")
+    kind = name.split()[0].strip(",").lower()
     known = [moment for moment in seen if of(moment) is not None]
     values = [value for moment in known if (value := of(moment)) is not None]
-    ends = [end for moment in known if is_cpu and moment.cpu for end in moment.cpu]
-    y = axes.spread([*values, *ends] if is_cpu else [0.0, *values], bottom, top)
-    kind = name.split(",")[0].lower()
-    band = _band([(x(m.at), y(m.cpu[0]), y(m.cpu[2])) for m in known if m.cpu]) if is_cpu else None
-    line = "M" + "L".join(f"{x(moment.at):.1f} {y(value):.1f}" for moment, value in zip(known, values, strict=True))
+    ends = [end for moment in known if moment.cpu for end in moment.cpu] if kind == "cpu" else [0.0]
+    y = axes.spread([*values, *ends], bottom, top)
+    stretches = _stretches(known)
+    bands = [_band([(x(m.at), y(m.cpu[0]), y(m.cpu[2])) for m in stretch if m.cpu]) for stretch in stretches]
+    line = "".join(
+        "M" + "L".join(f"{x(moment.at):.1f} {y(of(moment) or 0.0):.1f}" for moment in stretch) for stretch in stretches
+    )
     middle = f"{name}: {median(values):g} in the middle, {min(values):g} to {max(values):g}"
     ticks = [tick for tick in y.ticks() if tick >= 0][::2]
     drawn = element(
-        "g",
-        band,
-        element("path", d=line),
-        class_=f"strip {kind}",
-        **tip(middle),
+        "g", *(bands if kind == "cpu" else ()), element("path", d=line), class_=f"strip {kind}", **tip(middle)
     )
     return element("g", axes.y_axis(y, name, ticks), drawn)
 
 
-def _band(places: Sequence[tuple[float, float, float]]) -> Element | None:
+def _stretches(seen: Sequence[Moment]) -> list[list[Moment]]:
+    """Cut where nobody looked for long: between two cells of this experiment those of another may have run."""
+    gaps = [after.at - before.at for before, after in pairwise(seen)]
+    limit = 5 * median(gaps) if gaps else 0.0
+    cuts = [0, *(n for n, gap in enumerate(gaps, start=1) if gap > limit), len(seen)]
+    return [list(seen[first:last]) for first, last in pairwise(cuts)]
+
+
+def _band(places: Sequence[tuple[float, float, float]]) -> Element:
     over = "L".join(f"{x:.1f} {high:.1f}" for x, _, high in places)
     under = "L".join(f"{x:.1f} {low:.1f}" for x, low, _ in reversed(places))
     return element("path", d=f"M{over}L{under}z", class_="band")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from benchmarks.environment import Environment
+from benchmarks.environment import Environment, Gpu
 from benchmarks.html import accuracy, groups
 from benchmarks.html.engines import engine
 from benchmarks.html.markup import element, plural
@@ -47,15 +47,14 @@ def definitions(entries: Mapping[str, str]) -> Element:
 
 def _environment(e: Environment, device: str) -> dict[str, str]:
     commit = f"{e.git_commit[:12]}{' with changes' if e.git_dirty else ''}" if e.git_commit else "unknown"
-    gpus = {
-        f"GPU {n}": f"{gpu.name}, driver {gpu.driver}, {gpu.memory_mib} MiB, {gpu.power_limit_w} W"
-        for n, gpu in enumerate(e.gpus)
-    }
+    clocks = f", at most {' to '.join(f'{mhz:g}' for mhz in e.cpu_max_mhz)} MHz" if e.cpu_max_mhz else ""
     return {
         "device": device,
-        "CPU": f"{e.cpu_model}, {plural(e.cores, 'core')}, {plural(e.threads, 'thread')}",
+        "CPU": f"{e.cpu_model}, {plural(e.cores, 'core')}, {plural(e.threads, 'thread')}{clocks}",
+        "CPU features": " ".join(e.cpu_flags) or "unknown",
         "memory": f"{e.memory_gib} GiB",
-        **gpus,
+        **{f"GPU {number}": _gpu(gpu) for number, gpu in enumerate(e.gpus)},
+        "energy": e.energy_source or f"not counted: {e.energy_reason or 'unknown'}",
         "governor": e.governor or "unknown",
         "load before": f"{e.load_average_1m}",
         "system": f"{e.os}{', in a container' if e.container else ''}",
@@ -64,6 +63,21 @@ def _environment(e: Environment, device: str) -> dict[str, str]:
         "commit": commit,
         "captured": e.date_utc,
     }
+
+
+def _gpu(gpu: Gpu) -> str:
+    told = {
+        "compute capability": gpu.compute_capability,
+        "MiB": gpu.memory_mib,
+        "W at most": gpu.power_limit_w,
+        "MHz": gpu.sm_clock_mhz,
+        "MHz at most": gpu.max_sm_clock_mhz,
+        "MHz set": gpu.application_clock_mhz,
+        "ECC": None if gpu.ecc is None else _words(gpu.ecc),
+        "persistence": None if gpu.persistence is None else _words(gpu.persistence),
+        "held back by": ", ".join(gpu.throttle_reasons) or None,
+    }
+    return ", ".join([gpu.name, f"driver {gpu.driver}", *(f"{name} {value}" for name, value in told.items() if value)])
 
 
 def _matrix(results: Results) -> dict[str, str]:
@@ -144,11 +158,12 @@ def method(results: Sequence[Results]) -> Element:
         "processes": "Each cell runs in a fresh process, cells of all backends in random order, as often as the matrix "
         "repeats them. A warm-up that never settles makes a row INVALID: it is shown, and never compared.",
         "intervals": "95 %, by a hierarchical bootstrap: processes are drawn with replacement, then calls within each, so "
-        f"that what differs between processes widens them.{_single(results)}",
+        "that what differs between processes counts; widened as Student's t asks, for a few processes tell little of the "
+        f"spread between them.{_single(results)}",
         "ratios": "Of medians. Against the strongest PyTorch row of the same batch, shape, scenario and boundary that holds "
         "its accuracy, then against eager PyTorch in fp32.",
-        "percentiles": f"Left out where there are fewer calls than they need ({needs}: MLPerf's early stopping criterion, "
-        "confidence 0.99).",
+        "percentiles": "A latency that so many of all calls stay within, with confidence 0.99, as MLPerf's LoadGen reports "
+        f"it; left out where there are fewer calls than that takes ({needs}).",
         "throughput": "Images through the timed loops by the time they took, not one over the median.",
         "accuracy": "Counted over the whole validation set with the artifact whose hash stands in the row; its interval by "
         "bootstrap over images.",
@@ -160,4 +175,4 @@ def _single(results: Sequence[Results]) -> str:
     alone = [result.experiment for result in results if result.matrix.repetitions == 1]
     if not alone:
         return ""
-    return f" One process a cell in {', '.join(alone)}: there the intervals leave that out and are too narrow."
+    return f" One process a cell in {', '.join(alone)}: there the intervals are of its calls alone, and too narrow."

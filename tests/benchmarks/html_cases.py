@@ -187,6 +187,7 @@ def _sighting(rng: np.random.Generator, at_s: float, cell: int) -> Sighting:
         at_s=at_s,
         cpu_mhz=(middle - 400, middle, min(middle + 250, 3700)),
         load=1.6 + 0.4 * float(rng.random()),
+        gpu_w=61.0,
         gpu_mhz=1980.0 - (300 if cell > 35 else 0),
         throttle=["SwPowerCap"] if cell > 35 else [],
     )

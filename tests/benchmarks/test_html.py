@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from html_cases import broken, results, three, unavailable
+from html_cases import broken, environment, results, three, unavailable
 
 from benchmarks import html
+from benchmarks.environment import Gpu
 from benchmarks.html import axes, ecdf, pareto
 from benchmarks.html.markup import milliseconds, signed
 from benchmarks.results import Interval, Results
@@ -61,6 +62,28 @@ def test_three_experiments_stay_small() -> None:
     made = three()
     assert sum(len(each.rows) for each in made) == 126
     assert len(html.render(made).encode()) < 500_000
+
+
+def test_a_gpu_is_named_with_what_its_driver_tells() -> None:
+    gpu = Gpu(
+        name="NVIDIA L4",
+        driver="580.1",
+        compute_capability="8.9",
+        memory_mib=23034,
+        power_limit_w=72.0,
+        sm_clock_mhz=None,
+        max_sm_clock_mhz=2040.0,
+        application_clock_mhz=None,
+        ecc=True,
+        persistence=None,
+        throttle_reasons=["SwPowerCap"],
+    )
+    text = Page(html.render([results().model_copy(update={"environment": environment(gpus=[gpu])})])).text
+    assert (
+        "NVIDIA L4, driver 580.1, compute capability 8.9, MiB 23034, W at most 72.0, MHz at most 2040.0, ECC yes"
+        in text
+    )
+    assert "persistence" not in text
 
 
 def test_the_inputs_are_named() -> None:
@@ -181,6 +204,37 @@ def _unstaged(made: Results) -> Results:
 def test_what_is_missing_leaves_out_its_charts_alone(change: Callable[[Results], Results], lost: int) -> None:
     assert len(charts(html.render([results()]))) == 16
     assert len(charts(html.render([change(results())]))) == 16 - lost
+
+
+def _strips(made: Results) -> tuple[list[str], str]:
+    """The lines of the machine's strips, and the words above them."""
+    found = re.search(r'<figure data-chart="clocks">.*?</figure>', html.render([made]), re.DOTALL)
+    assert found
+    groups = re.findall(r'<g class="strip.*?</g>', found[0], re.DOTALL)
+    return [path for group in groups for path in re.findall(r'<path d="([^"]+)"></path>', group)], Page(found[0]).text
+
+
+def test_the_machines_lines_break_where_nobody_looked() -> None:
+    made = results()
+    lines, words = _strips(made)
+    assert [line.count("M") for line in lines] == [1, 1, 1, 1]
+    assert "the GPU was held back, 1 time" in words
+    early, late = made.traces[:20], made.traces[20:]
+    later = [trace.model_copy(update={"started_s": trace.started_s + 600}) for trace in late]
+    lines, _ = _strips(made.model_copy(update={"traces": [*early, *later]}))
+    assert [line.count("M") for line in lines] == [2, 2, 2, 2]
+
+
+def test_a_machine_without_a_gpu_says_nothing_of_one() -> None:
+    made = results()
+    bare = {"gpu_mhz": None, "gpu_w": None, "throttle": []}
+    traces = [
+        trace.model_copy(update={"sightings": [each.model_copy(update=bare) for each in trace.sightings]})
+        for trace in made.traces
+    ]
+    lines, words = _strips(made.model_copy(update={"traces": traces}))
+    assert len(lines) == 2
+    assert "GPU" not in words
 
 
 def _verdict(made: Results) -> str:

@@ -201,7 +201,7 @@ def test_filters_choose_rows_and_charts(open_page: Open) -> None:
     assert set(tab.column("boundary")) == {"e2e"}
     assert set(tab.column("batch")) == {"8"}
     assert tab.page.locator("#count").inner_text() == "36 of 126 rows"
-    title = tab.page.locator("#e0 .plots:not([hidden]) h4").first
+    title = tab.page.locator("#e0 .plots:not([hidden]) h3").first
     assert title.inner_text() == "Accuracy and latency · e2e · batch 8"
     tab.page.get_by_label("experiment").select_option("seg/cgnet_camvid")
     assert [tab.page.locator(f"#e{n}").is_visible() for n in range(3)] == [False, True, False]
