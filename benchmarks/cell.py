@@ -153,7 +153,10 @@ def _native(metric: metrics.Metric, model: Model, samples: Sequence[Sample]) -> 
 def main(argv: Sequence[str]) -> int:
     """Measure the spec and write the outcome, whole or not at all."""
     spec_file, outcome_file = map(Path, argv)
-    outcome = measure(Spec.model_validate_json(spec_file.read_text()))
+    try:
+        outcome = measure(Spec.model_validate_json(spec_file.read_text()))
+    except BackendError as error:  # found out with the first images: an operator that a device lacks, say
+        outcome = Outcome(status="unavailable", reason=str(error))
     write_atomic(outcome_file, outcome.model_dump_json())
     return os.EX_OK
 

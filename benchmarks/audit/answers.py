@@ -52,11 +52,11 @@ def difference(found: Any, wanted: Any) -> float:
 def _apart(found: np.ndarray, wanted: np.ndarray) -> float:
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return float("inf")
-    if np.array_equal(found, wanted) or not found.size:
+    floating = np.issubdtype(found.dtype, np.floating)
+    if np.array_equal(found, wanted, equal_nan=bool(floating)):
         return 0.0
-    if not np.issubdtype(found.dtype, np.floating):
-        return float("inf")
-    return float(np.abs(found.astype(np.float64) - wanted.astype(np.float64)).max())
+    apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).max() if floating else np.nan
+    return float("inf") if np.isnan(apart) else float(apart)
 
 
 def _largest(pairs: Any) -> float:

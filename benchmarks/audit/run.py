@@ -48,7 +48,7 @@ def run(request: Request) -> dict[str, list[Audit]]:
     for name, precision in engines:
         backends.check(name, precision)
     subjects = {name: exported.read(request.work, name) for name in request.experiments}
-    made = {}
+    made: dict[str, list[Audit]] = {}
     for subject in subjects.values():
         name = subject.experiment.name
         made[name] = []

@@ -36,7 +36,8 @@ def check(model: Model, inputs: Inputs, boundary: Boundary, settings: TimerSetti
 
 
 def _late(bound: list[Bound], seconds: float) -> float:
-    calls, waits = [], []
+    calls: list[int] = []
+    waits: list[int] = []
     end = perf_counter() + seconds
     while len(calls) < MIN_CALLS or perf_counter() < end:
         for each in bound:

@@ -168,7 +168,8 @@ def test_control_a_wrong_timer_is_caught(
     ("found", "wanted", "apart"),
     [
         ({"a": np.float32([1, 2])}, {"a": np.float32([1, 2.5])}, 0.5),
-        ({"a": np.float32([np.nan])}, {"a": np.float32([np.nan])}, np.nan),
+        ({"a": np.float32([np.nan])}, {"a": np.float32([1])}, np.inf),
+        ({"a": np.float32([0, np.nan])}, {"a": np.float32([0, np.nan])}, 0),
         ({"a": np.int64([1])}, {"a": np.int64([2])}, np.inf),
         ({"a": np.float32([1])}, {"b": np.float32([1])}, np.inf),
         ([1.0], [1.0, 2.0], np.inf),

@@ -1,13 +1,16 @@
 """The PyTorch ladder: every rung gives eager's answers, or says in one line why it is not there."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import backends, exported
+from benchmarks import backends, cell, exported
 from benchmarks.baselines.eager import PyTorchSession
 from benchmarks.matrix import Precision
+from benchmarks.outcome import Outcome, Spec
+from benchmarks.timing import TimerSettings
 from train.errors import BackendError
 from train.experiment import Experiment
 
@@ -74,6 +77,23 @@ def test_a_precision_that_torch_refuses_is_unavailable(digits_experiment: Experi
     with pytest.raises(BackendError, match=r"^pytorch cannot run this model in fp16 on cpu: .+$") as caught:
         session.run(feeds(session))
     assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_of_the_first_images_makes_an_unavailable_cell(
+    digits_experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(session: PyTorchSession, images: Any) -> Any:
+        raise RuntimeError("not implemented for 'Half'")
+
+    monkeypatch.setattr(PyTorchSession, "forward", refuse)
+    fields = {"backend": "pytorch", "precision": "fp16", "device": "cpu", "batch": 1, "repetition": 0, "inputs": 1}
+    fields |= {"experiment": digits_experiment.name, "boundaries": ["host"], "threads": 1, "seed": 0}
+    spec = Spec(work=digits_experiment.work, timer=TimerSettings(), **fields)
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    assert cell.main([str(tmp_path / "spec.json"), str(tmp_path / "outcome.json")]) == 0
+    outcome = Outcome.model_validate_json((tmp_path / "outcome.json").read_text())
+    assert outcome.status == "unavailable"
+    assert str(outcome.reason).endswith("RuntimeError: not implemented for 'Half'")
 
 
 def test_control_an_error_of_eager_fp32_is_no_refusal(digits_experiment: Experiment) -> None:
