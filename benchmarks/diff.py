@@ -219,6 +219,10 @@ def _warnings(old: Results, new: Results) -> list[str]:
     ]
     told = _differing(old.environment, new.environment, ("os", "python", "governor", "versions"))
     said += [f"{name} was {_told(was)}, is {_told(now)}" for name, was, now in told]
+    for when, machine in (("before", old.environment), ("after", new.environment)):
+        if machine.load_average_1m > machine.cores:
+            load = f"{machine.load_average_1m:g} on {machine.cores} cores"
+            said.append(f"the machine was busy {when}, load {load}: measure on a quiet one")
     if old.data_fingerprint != new.data_fingerprint:
         said.append("another data set: accuracy is not compared")
     return said

@@ -35,7 +35,13 @@ def _outcomes(seed: int, scale: float = 1.0, wrong: int = 40, spread: float = 0.
     return [cases.outcome(*each, accuracy=values, per_image=packed) for each in samples]
 
 
+def _machine(**changes: Any) -> environment.Environment:
+    """This one, and quiet."""
+    return environment.capture(["torch"], 2, "cpu").model_copy(update={"load_average_1m": 0.1} | changes)
+
+
 def _records(outcomes: Sequence[Outcome], **changes: Any) -> list[Record]:
+    changes.setdefault("environment", _machine())
     return cases.records({("pytorch", "fp32"): _outcomes(99, scale=3), ENGINE: outcomes}, **changes)
 
 
@@ -127,9 +133,7 @@ def test_without_per_image_data_the_values_decide(diff: Diff) -> None:
 
 
 def test_another_machine_is_warned_of_and_its_times_are_not_judged(diff: Diff) -> None:
-    other = environment.capture(["torch"], 2, "cpu").model_copy(
-        update={"cpu_model": "Another", "versions": {"numpy": "9"}}
-    )
+    other = _machine(cpu_model="Another", versions={"numpy": "9"})
     code, text, _ = diff(_records(_outcomes(1)), _records(_outcomes(2, scale=2), environment=other))
     assert code == 0
     assert "> **another machine: cpu_model was " in text
@@ -141,10 +145,18 @@ def test_another_machine_is_warned_of_and_its_times_are_not_judged(diff: Diff) -
 
 
 def test_other_versions_are_warned_of_and_judged(diff: Diff) -> None:
-    other = environment.capture(["torch"], 2, "cpu").model_copy(update={"versions": {"numpy": "9"}})
+    other = _machine(versions={"numpy": "9"})
     code, text, _ = diff(_records(_outcomes(1)), _records(_outcomes(2, scale=2), environment=other))
     assert code == 6
     assert ", is numpy 9**" in text
+
+
+def test_a_busy_machine_is_warned_of(diff: Diff) -> None:
+    busy = _machine(load_average_1m=70.5, cores=2)
+    code, text, _ = diff(_records(_outcomes(1)), _records(_outcomes(2), environment=busy))
+    assert code == 0
+    assert "> **the machine was busy after, load 70.5 on 2 cores: measure on a quiet one**" in text
+    assert "busy before" not in text
 
 
 def test_another_data_set_has_another_accuracy(diff: Diff) -> None:
