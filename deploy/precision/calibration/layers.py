@@ -56,7 +56,8 @@ def find(model: ModelProto, weighted: Collection[str], between: Collection[str])
         between: operators that may lie between two layers, going back from a layer's input.
     """
     graph = model.graph
-    data, weights = _data(graph), {tensor.name for tensor in graph.initializer}
+    floats = {info.name for info in (*graph.input, *graph.value_info, *graph.output) if _is_float(info)}
+    data, weights = _data(graph, floats), {tensor.name for tensor in graph.initializer}
     producer = {name: node for node in graph.node for name in node.output}
     tops = [
         node
@@ -71,7 +72,14 @@ def find(model: ModelProto, weighted: Collection[str], between: Collection[str])
             continue
         chosen[node.name] = node
         above = [producer[name] for name in node.input if name in data and name in producer]
-        waiting += [other for other in above if other.op_type in between and set(other.output) <= data]
+        # What also reads numbers made of sizes, such as the bins of adaptive pooling, stays float32 with them.
+        waiting += [
+            other
+            for other in above
+            if other.op_type in between
+            and set(other.output) <= data
+            and floats.intersection(other.input) <= data | weights
+        ]
     ordered = [node for node in graph.node if node.name in chosen]
     tensors = dict.fromkeys(name for node in ordered for name in (*node.input, *node.output) if name in data)
     return Part(_layers(ordered, {node.name for node in tops}), tuple(tensors))
@@ -86,10 +94,10 @@ def cut(model: ModelProto, names: Collection[str]) -> ModelProto:
     outside = {name for node in model.graph.node if node.name not in names for name in node.input}
     outside |= {value.name for value in model.graph.output}
     infos = (*model.graph.input, *model.graph.value_info, *model.graph.output)
-    types = {info.name: info.type.tensor_type.elem_type for info in infos}
+    known = {info.name: info for info in infos}
 
     def values(chosen: Iterable[str]) -> list[onnx.ValueInfoProto]:
-        return [onnx.helper.make_tensor_value_info(name, types[name], None) for name in chosen]
+        return [known[name] for name in chosen]
 
     graph = onnx.helper.make_graph(
         nodes,
@@ -102,10 +110,12 @@ def cut(model: ModelProto, names: Collection[str]) -> ModelProto:
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def _data(graph: GraphProto) -> set[str]:
+def _is_float(info: onnx.ValueInfoProto) -> bool:
+    return bool(info.type.tensor_type.elem_type == TensorProto.FLOAT)
+
+
+def _data(graph: GraphProto, floats: set[str]) -> set[str]:
     """The float32 tensors that depend on the image's values."""
-    infos = (*graph.input, *graph.value_info, *graph.output)
-    floats = {info.name for info in infos if info.type.tensor_type.elem_type == TensorProto.FLOAT}
     data = {info.name for info in graph.input if info.name in floats}
     for node in graph.node:
         if node.op_type not in _OF_SIZES and data.intersection(node.input):

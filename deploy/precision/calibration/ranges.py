@@ -14,6 +14,8 @@ from slipway_runtime.sessions import Feeds
 BINS = 2048
 #: Of the "percentile" method: this share of the values that are not 0 lies within the range.
 PERCENTILE = 99.99
+#: Magnitudes up to here count as 0.
+_NOTHING = 1e-30
 #: How many tensors are held at once: all those of a large image would not fit into memory.
 _AT_ONCE = 64
 
@@ -32,7 +34,8 @@ class Histogram:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count an array's values."""
-        magnitudes = np.abs(values[np.isfinite(values) & (values != 0)])
+        magnitudes = np.abs(values[np.isfinite(values)])
+        magnitudes = magnitudes[magnitudes > _NOTHING]
         if not magnitudes.size:
             return
         self.peak = max(self.peak, float(magnitudes.max()))
