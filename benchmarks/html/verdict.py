@@ -24,18 +24,22 @@ STAMPS: dict[Status, tuple[str, str]] = {
 def card(results: Results) -> Element:
     """The headline of one experiment."""
     best, sentences = _best(results), _sentences(results)
-    ratio = best.speedup if best else None
     return element(
         "article",
         element("h3", results.experiment),
-        element("p", f"{ratio.value:.2f}×", element("small", "vs strongest PyTorch"), class_="ratio")
-        if ratio
-        else None,
+        _ratio(best.speedup) if best and best.speedup else None,
         element("div", *(element("p", sentence) for sentence in sentences)),
         _stamps(results),
         class_="card",
         data_experiment=results.experiment,
     )
+
+
+def _ratio(ratio: Interval) -> Element:
+    """The number in large type; one that is no clear difference says so and steps back."""
+    doubt = bool(_doubt(ratio))
+    remark = element("small", "no clear difference" if doubt else "vs strongest PyTorch")
+    return element("p", f"{ratio.value:.2f}×", remark, class_="ratio doubt" if doubt else "ratio")
 
 
 def stamp(status: Status, count: int | None = None) -> Element:
@@ -87,7 +91,9 @@ def _sentences(results: Results) -> list[str]:
 
 def _nothing(results: Results) -> str:
     if not results.ran:
-        return "Nothing was measured: no row could run on this machine, or none was come to yet."
+        pending = any(row.status == "pending" for row in results.rows)
+        why = "the run was stopped before it came to one that can" if pending else "no row can"
+        return f"Nothing was measured: {why} run on this machine."
     return "No verdict: no row is valid and holds its accuracy. The reasons are below the table."
 
 

@@ -188,6 +188,14 @@ def test_a_run_in_which_nothing_ran_says_so_in_place_of_each_chart() -> None:
         assert words in shown
 
 
+def test_a_run_that_was_stopped_at_once_says_so() -> None:
+    made = unavailable()
+    rows = [row.model_copy(update={"status": "pending", "reason": "the run was stopped"}) for row in made.rows]
+    shown = Page(html.render([made.model_copy(update={"rows": rows})])).text
+    assert "Nothing was measured: the run was stopped" in shown
+    assert "… pending: 42 rows" in shown
+
+
 def _without(field: str) -> Callable[[Results], Results]:
     return lambda made: made.model_copy(update={field: type(getattr(made, field))()})
 
@@ -271,6 +279,7 @@ def test_a_row_that_lost_its_accuracy_is_no_verdict() -> None:
 
 def test_the_verdict_says_when_there_is_no_difference() -> None:
     level = _changed(results(), "onnxruntime int8", speedup=Interval(value=1.02, low=0.97, high=1.06))
+    assert _verdict(level).count("no clear difference") == 2, "in the sentence and below the number"
     assert "The interval holds 1: no clear difference." in _verdict(level)
     assert "no clear difference" not in _verdict(results())
 
