@@ -39,7 +39,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench bench-diff bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench bench-diff audit bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -108,6 +108,10 @@ bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BE
 bench-diff: .venv/ready ## compare two results, and fail where something got worse: A=before B=after [GATES= JSON=1]
 	@$(PYTHON) -m benchmarks diff $(or $(A),$(error A= names no results of before)) $(or $(B),$(error B= names none of after)) \
 	  $(call flag,GATES,--gates,$(GATES)) $(call flag,JSON,--json)
+
+audit: .venv/ready ## can the benchmark be believed: do timed calls answer, compute each time, and wait? EXP=… [BENCH= DEVICE=]
+	@$(PYTHON) -m benchmarks audit $(CHOSEN) --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) \
+	  $(call flag,BENCH,--config,$(BENCH)) $(call flag,JSON,--json)
 
 bench-folder: .venv/ready ## whole folders, files → predictions: ort_infer, slipway_runtime and PyTorch: EXP="A B" [ROUNDS= COUNT=]
 	@$(PYTHON) -m benchmarks.folder $(CHOSEN) --work $(WORK) $(call flag,ROUNDS,--rounds,$(ROUNDS)) $(call flag,COUNT,--images,$(COUNT)) \

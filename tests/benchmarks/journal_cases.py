@@ -23,7 +23,11 @@ def timing(*samples_us: float, **changes: Any) -> Timing:
 def outcome(*samples_us: float, **changes: Any) -> Outcome:
     """Of one boundary, `model`, on images of 32×48."""
     made = Outcome(
-        timings={"model": timing(*samples_us)}, sizes={"model": [(32, 48)]}, peak_rss_mib=241.6, images=2000, accuracy=TOP1
+        timings={"model": timing(*samples_us)},
+        sizes={"model": [(32, 48)]},
+        peak_rss_mib=241.6,
+        images=2000,
+        accuracy=TOP1,
     )
     return made.model_copy(update=changes)
 

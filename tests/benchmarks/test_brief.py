@@ -8,7 +8,7 @@ from benchmarks import brief, results
 from train.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
-STORED = sorted((ROOT / "benchmarks" / "results").rglob("results.json"))
+STORED = sorted((ROOT / "benchmarks" / "results").rglob("results.jsonl"))
 
 
 def test_the_readme_shows_what_was_measured() -> None:

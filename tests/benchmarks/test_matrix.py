@@ -63,7 +63,11 @@ def test_shapes(tmp_path: Path) -> None:
         ("batch_sizes: []", (), "batch_sizes: "),
         ("batch_sizes: [0]", (), "greater than 0, got 0"),
         ("boundaries: [modell]", (), "'model', 'host' or 'e2e', got 'modell'"),
-        ("backends: {pytorch: [int4]}", (), "backends.pytorch.0: Input should be 'fp32', 'bf16', 'fp16' or 'int8', got 'int4'"),
+        (
+            "backends: {pytorch: [int4]}",
+            (),
+            "backends.pytorch.0: Input should be 'fp32', 'bf16', 'fp16' or 'int8', got 'int4'",
+        ),
         ("backends: {}", (), "at least 1 item"),
         ("backends: {pytorch: []}", (), "backends.pytorch: "),
         ("scenarios: [single]", (), "'stream' or 'offline', got 'single'"),
