@@ -349,24 +349,6 @@ def graph_name(precision: str) -> str:
     return GRAPH_NAME if precision == PRECISIONS[0] else f"model.{precision}.onnx"
 
 
-def require_precision(bundle: Path, manifest: Manifest, precision: str) -> str:
-    """The file name of a bundle's graph in a precision.
-
-    Raises:
-        UsageError: an unknown precision.
-        BundleError: the bundle has no graph in that precision; the text names those it has.
-    """
-    name = graph_name(precision)
-    if name in manifest.files or precision == PRECISIONS[0]:
-        return name
-    known = [PRECISIONS[0], *(each for each in PRECISIONS[1:] if graph_name(each) in manifest.files)]
-    kind = manifest.name.split("/")[0] if "/" in manifest.name else "cls"
-    raise BundleError(
-        f"{bundle}: no graph in {precision}; it has {', '.join(known)}; "
-        f"make one with `make export-{kind} EXP={manifest.name} PRECISION={precision}`"
-    )
-
-
 def check_files(bundle: Path, manifest: Manifest, names: Sequence[str] | None = None) -> None:
     """Compare the named files (default: all) with the manifest's hashes.
 

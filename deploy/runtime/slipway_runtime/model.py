@@ -50,7 +50,7 @@ def load(
         return Model(_embedded(path, opened.metadata), session or opened)
     manifest = manifests.read(path)
     if session is None:
-        manifests.require_precision(path, manifest, precision)
+        _require(path, manifest, precision)
         if verify:
             # The graph and, beside it, its external data.
             manifests.check_files(
@@ -163,6 +163,18 @@ class Model:
                     f"{self.manifest.name}: output '{name}' has values that are no finite numbers; verify the export"
                 )
         return outputs
+
+
+def _require(bundle: Path, manifest: Manifest, precision: str) -> None:
+    """Refuse (BundleError) a precision that the bundle has no graph in; the text names those it has."""
+    known = [each for each in manifests.PRECISIONS if manifests.graph_name(each) in manifest.files]
+    if precision in (manifests.PRECISIONS[0], *known):
+        return
+    kind = manifest.name.split("/")[0] if "/" in manifest.name else "cls"
+    raise BundleError(
+        f"{bundle}: no graph in {precision}; it has {', '.join(known)}; "
+        f"make one with `make export-{kind} EXP={manifest.name} PRECISION={precision}`"
+    )
 
 
 def _cast(batch: NDArray[np.float32], dtype: str) -> NDArray:
