@@ -134,9 +134,8 @@ def _end_to_end(results: Results, best: Row) -> list[str]:
     row = _fastest(results, found) if found and best.boundary != "e2e" else None
     if row is None or row.speedup is None or row.latency_ms_median is None:
         return []
-    return [
-        f"From file to prediction: {engine(row)}, {_times(row.speedup)}, {milliseconds(row.latency_ms_median.value)} ms."
-    ]
+    took = f"{milliseconds(row.latency_ms_median.value)} ms"
+    return [f"From file to prediction: {engine(row)}, {_times(row.speedup)}, {took}.{_doubt(row.speedup)}"]
 
 
 def _accuracy(results: Results, best: Row) -> str:

@@ -279,7 +279,7 @@ def test_a_row_that_lost_its_accuracy_is_no_verdict() -> None:
 
 def test_the_verdict_says_when_there_is_no_difference() -> None:
     level = _changed(results(), "onnxruntime int8", speedup=Interval(value=1.02, low=0.97, high=1.06))
-    assert _verdict(level).count("no clear difference") == 2, "in the sentence and below the number"
+    assert _verdict(level).count("no clear difference") == 3, "in both sentences and below the number"
     assert "The interval holds 1: no clear difference." in _verdict(level)
     assert "no clear difference" not in _verdict(results())
 
