@@ -43,28 +43,31 @@ def run(model: onnx.ModelProto, feeds: dict[str, NDArray], level: str = "ORT_ENA
     return outputs
 
 
-def everything(model: onnx.ModelProto, between: Sequence[str] = int8.BETWEEN) -> tuple[layers.Part, dict[str, float]]:
+Spans = dict[str, tuple[float, float]]
+
+
+def everything(model: onnx.ModelProto, between: Sequence[str] = int8.BETWEEN) -> tuple[layers.Part, Spans]:
     """The part that may change, and a wide range for each of its tensors."""
     part = layers.find(model, int8.WEIGHTED, between)
     feed = {"input": np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)}
-    return part, {name: each.peak for name, each in ranges.measure(model, part.tensors, [feed]).items()}
+    found = ranges.measure(model, part.tensors, [feed])
+    return part, {name: ranges.span(each, each.peak) for name, each in found.items()}
 
 
 def test_one_large_channel_stays_float(whole: Experiment) -> None:
     """No scale holds a channel ten thousand times the others: those would become 0."""
     unbalance(whole.bundle, 1e4)
-    report = add.add(whole, ["int8"], count=COUNT, gate=98)["int8"]
-    assert report["share_percent"] >= 98
-    assert report["float_layers"]
-    assert set(report["float_layers"]) <= {*WRITERS, *READERS}
+    report = add.add(whole, ["int8"], count=COUNT, gate=95)["int8"]
+    assert report["share_percent"] >= 95
     cost = {layer["name"]: layer["sqnr_db"] for layer in report["layers"]}
-    assert sorted(cost, key=lambda name: cost[name])[0] in report["float_layers"]
+    worst = min(cost, key=lambda name: cost[name])
+    assert worst in {*WRITERS, *READERS} & set(report["float_layers"])
     kept = {layer["name"] for layer in report["layers"] if layer["precision"] == "float32"}
     assert kept == set(report["float_layers"])
 
 
 def test_control_the_same_model_without_it_keeps_no_layer_float(whole: Experiment) -> None:
-    assert add.add(whole, ["int8"], count=COUNT)["int8"]["float_layers"] == []
+    assert add.add(whole, ["int8"], count=COUNT, gate=95)["int8"]["float_layers"] == []
 
 
 def test_a_gate_that_cannot_be_held_writes_nothing(whole: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,24 +142,74 @@ def test_float16_is_nowhere_outside_its_nodes(digits_experiment: Experiment) -> 
     assert 2 <= len(casts) <= 3
 
 
-def test_int8_is_symmetric_signed_or_not(digits_experiment: Experiment) -> None:
+def test_weights_have_seven_bits_and_activations_a_zero_point(digits_experiment: Experiment) -> None:
     model = read(digits_experiment.bundle / "model.onnx")
     part, spans = everything(model)
     made = int8.quantise(model, part.nodes, spans)
     graph.check(made)
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    points = set()
     for node in made.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            point = tensors[node.input[2]]
-            assert point.dtype in (np.uint8, np.int8)
-            assert (point == (128 if point.dtype == np.uint8 else 0)).all()
-            if node.op_type == "DequantizeLinear" and point.dtype == np.int8:
-                assert np.abs(tensors[node.input[0]].astype(int)).max() <= 64
-    moved = int8.signed(made)
-    graph.check(moved)
-    assert not any(tensor.data_type == TensorProto.UINT8 for tensor in moved.graph.initializer)
-    feeds = {"input": np.random.default_rng(1).normal(size=(2, 3, 32, 40)).astype(np.float32)}
-    np.testing.assert_array_equal(*(run(each, feeds, "ORT_DISABLE_ALL")[0] for each in (made, moved)))
+        if node.op_type == "DequantizeLinear" and (point := tensors[node.input[2]]).dtype == np.int8:
+            assert not point.any()
+            assert np.abs(tensors[node.input[0]].astype(int)).max() <= 64
+        elif node.op_type == "QuantizeLinear":
+            assert tensors[node.input[2]].dtype == np.uint8
+            points.add(int(tensors[node.input[2]]))
+    assert 0 in points, "of what is never negative"
+    assert len(points) > 1
+
+
+def _small_depthwise() -> onnx.ModelProto:
+    """Two convolutions of one channel each and one of all, whose channels differ in size a thousand times."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.normal(size=(8, 3, 3, 3)),
+        "w2": rng.normal(size=(8, 1, 3, 3)) * np.logspace(-3, 0, 8)[:, None, None, None],
+        "w3": rng.normal(size=(4, 8, 1, 1)) * np.logspace(3, 0, 8)[None, :, None, None],
+    }
+    nodes = [
+        onnx.helper.make_node("Conv", ["input", "w1", "b1"], ["a"], name="first", pads=[1] * 4),
+        onnx.helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        onnx.helper.make_node("Conv", ["b", "w2", "b2"], ["c"], name="depthwise", group=8, pads=[1] * 4),
+        onnx.helper.make_node("Conv", ["c", "w3", "b3"], ["output"], name="last"),
+    ]
+    known = {**weights, **{f"b{name[1]}": np.zeros(len(values)) for name, values in weights.items()}}
+    float32 = onnx.TensorProto.FLOAT
+    made = onnx.helper.make_graph(
+        nodes,
+        "small",
+        [onnx.helper.make_tensor_value_info("input", float32, ["batch", 3, "height", "width"])],
+        [onnx.helper.make_tensor_value_info("output", float32, ["batch", 4, "height", "width"])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in known.items()],
+    )
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def test_depthwise_convolutions_have_eight_bits() -> None:
+    model = _small_depthwise()
+    part, spans = everything(model)
+    made = int8.quantise(model, part.nodes, spans)
+    tensors = {tensor.name: numpy_helper.to_array(tensor).astype(int) for tensor in made.graph.initializer}
+    assert np.abs(tensors["w2_quantized"]).max() == 127
+    assert np.abs(tensors["w1_quantized"]).max() <= 64
+
+
+def test_a_layer_left_in_float32_is_computed_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _small_depthwise()
+    part, spans = everything(model)
+    feeds = {"input": np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)}
+
+    def error() -> float:
+        made = int8.quantise(model, part.nodes - {"depthwise"}, spans)
+        plain, optimised = (run(made, feeds, level)[0] for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"))
+        return float(np.abs(plain - optimised).max() / np.abs(plain).max())
+
+    assert error() < 0.05
+    # The control: ONNX Runtime gives float weights between 8-bit tensors one scale for all channels.
+    monkeypatch.setattr(int8, "keep_float", lambda _: None)
+    assert error() > 0.05
 
 
 def test_onnx_runtime_computes_with_integers(digits_experiment: Experiment, tmp_path: Path) -> None:
@@ -181,13 +234,13 @@ def test_what_comes_after_the_heads_stays_float32(detector_experiment: Experimen
         assert sum(len(layer.nodes) for layer in part.layers) == len(part.nodes)
 
 
-@pytest.mark.parametrize("needed", range(1, 11))
+@pytest.mark.parametrize("needed", range(1, 16))
 def test_the_fewest_layers_are_found(needed: int) -> None:
     order = [Layer(str(index), "Conv", ()) for index in range(20)]
     found = search.fewest(order, lambda some: len(some) >= needed)
     assert found is not None
     assert len(found) == needed
-    assert search.fewest(order, lambda some: len(some) >= 11) is None
+    assert search.fewest(order, lambda some: len(some) >= 16) is None
     assert search.fewest(order[:1], lambda some: True) is None
 
 
@@ -211,6 +264,11 @@ def test_ranges() -> None:
 
     best = ranges.least_error(histogram)
     assert error(best) <= 1.1 * min(error(span) for span in np.linspace(1, 30, 200))
+    assert (histogram.low, histogram.high) == (-30, max(float(part.max()) for part in parts))
+    assert ranges.span(histogram, 2.0) == (-2, 2)
+    positive = ranges.Histogram()
+    positive.add(np.array([1, 5], np.float32))
+    assert ranges.span(positive, 4.0) == (0, 4)
     empty = ranges.Histogram()
     empty.add(np.zeros(3, np.float32))
     assert [way(empty) for way in ranges.METHODS.values()] == [0, 0, 0]

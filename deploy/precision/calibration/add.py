@@ -94,6 +94,7 @@ def _make(root: Path, name: str, fingerprint: str, task: precision.Task) -> dict
         "precision": name,
         "fingerprint": fingerprint,
         "float32_sha256": manifest.sha256(root / bundle.GRAPH),
+        "scored_images": task.scores.images,
         "scores": {"float32": task.scores.wanted, name: made.scores},
         "share_percent": task.scores.share(made.scores),
         "gate_percent": task.gate,

@@ -29,12 +29,15 @@ class Histogram:
     def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int64)
         self.top = 0.0
-        #: The largest finite magnitude.
-        self.peak = 0.0
+        #: The largest finite magnitude, and the least and the greatest value; 0 is always within.
+        self.peak = self.low = self.high = 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count an array's values."""
-        magnitudes = np.abs(values[np.isfinite(values)])
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        magnitudes = np.abs(finite)
         magnitudes = magnitudes[magnitudes > _NOTHING]
         if not magnitudes.size:
             return
@@ -70,6 +73,11 @@ def least_error(histogram: Histogram) -> float:
     cutting = beyond[2] - 2 * edges * beyond[1] + edges**2 * beyond[0]
     rounding = inside * (2 * edges / 255) ** 2 / 12
     return min(histogram.peak, float(edges[np.argmin(cutting + rounding)]))
+
+
+def span(histogram: Histogram, magnitude: float) -> tuple[float, float]:
+    """The range from the least to the greatest value, cut at a magnitude: of what is never negative, from 0."""
+    return max(histogram.low, -magnitude), min(histogram.high, magnitude)
 
 
 #: By the name that reports show, in the order in which they are tried.

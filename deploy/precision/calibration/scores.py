@@ -30,12 +30,19 @@ class Scores:
         """Measure the float graph.
 
         Raises:
-            InputError: it scores 0, which no share can be held against; no object or label in the search images.
+            InputError: it scores 0, which no share can be held against; no object or label in the search images, or, without
+            labels, none that it is sure of.
         """
         self._bundle, self._images = bundle, images
         self._float = slipway_runtime.load(bundle, threads=threads())
         self._scratch = TemporaryDirectory()
-        self._truths = [self._truth(path, known) for path, known in images.search]
+        truths = [(path, self._truth(path, known)) for path, known in images.search]
+        self._samples = [(path, truth) for path, truth in truths if truth is not None]
+        if not self._samples:
+            raise InputError(
+                f"{images.source}: the float model is sure of none of {len(truths)} images; "
+                "give it images of what it knows (--calibration)"
+            )
         self.wanted = self._measure(self._float)
         for name, value in self.wanted.items():
             if value <= 0:
@@ -43,6 +50,11 @@ class Scores:
                     f"{bundle}: {name} is 0 on {len(images.search)} images of {images.source}; "
                     "a model that finds nothing gives no gate to hold another precision against: train it longer"
                 )
+
+    @property
+    def images(self) -> int:
+        """How many images are counted."""
+        return len(self._samples)
 
     def of(self, graph: onnx.ModelProto) -> dict[str, float]:
         """A graph's values, by metric, in percent; 0 where its outputs are no finite numbers."""
@@ -64,7 +76,7 @@ class Scores:
 
     def _measure(self, model: slipway_runtime.Model) -> dict[str, float]:
         metric = metrics.for_task(model.manifest)
-        for (path, _), target in zip(self._images.search, self._truths, strict=True):
+        for path, target in self._samples:
             metric.update(model(path), [target])
         values = metric.compute()
         headline = next(iter(values))

@@ -18,7 +18,7 @@ from train.errors import VerificationError
 #: How many images a layer's cost is measured on.
 COST_IMAGES = 4
 #: No more than this share of the layers is left in float32: the rest would no longer be worth it.
-LIMIT = 0.5
+LIMIT = 0.75
 
 #: What a layer's cost is, for reports.
 COST = "signal-to-noise ratio in dB where the layers end, this layer alone changed; the lower, the worse"

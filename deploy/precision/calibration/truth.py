@@ -9,9 +9,12 @@ from train.data import instances, label_maps
 from train.data.instances import Instance, Labelled
 from train.data.label_maps import Class
 
+#: A classifier that gives its best class less than this does not know what it sees.
+SURE = 0.5
+
 
 def of(model: Model, image: Path, scratch: Path) -> Any:
-    """What the model sees in an image, as its task's metric takes the truth.
+    """What the model sees in an image, as its task's metric takes the truth; None where it is not sure.
 
     Args:
         model: the float one.
@@ -22,8 +25,9 @@ def of(model: Model, image: Path, scratch: Path) -> Any:
     return _TASKS[model.manifest.task](model, result, scratch)
 
 
-def _classification(model: Model, result: Any, scratch: Path) -> int:
-    return int(result.labels[0])
+def _classification(model: Model, result: Any, scratch: Path) -> int | None:
+    # Between classes that are equally likely, any rounding decides: that says nothing of a precision.
+    return int(result.labels[0]) if result.scores[0] >= SURE else None
 
 
 def _segmentation(model: Model, result: Any, scratch: Path) -> Path:
