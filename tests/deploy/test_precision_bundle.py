@@ -69,7 +69,7 @@ def test_both_are_added_listed_and_predict_alike(whole: Experiment) -> None:
         assert json.loads((whole.bundle / f"model.{name}.json").read_text()) == {
             key: value for key, value in report.items() if key != "new"
         }
-        assert np.mean(predictions(whole, name) == expected) > 0.95
+        assert np.mean(predictions(whole, name) == expected) > 0.9
     assert (whole.bundle / "model.int8.onnx").stat().st_size < (whole.bundle / "model.onnx").stat().st_size / 2
     assert reports["int8"]["calibration"]["calibration_images"] == COUNT
     assert {layer["precision"] for layer in reports["int8"]["layers"]} == {"int8"}
