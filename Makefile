@@ -83,7 +83,7 @@ setup: .venv/ready ## make .venv (every other verb does so when it is missing)
 
 demo: .venv/ready ## the main job on the embedded data set: train, export, verify, measure
 	@$(PYTHON) -m train cls/resnet18_digits --work $(WORK) --device $(DEVICE)
-	@$(PYTHON) -m deploy export cls/resnet18_digits --work $(WORK)
+	@$(PYTHON) -m deploy export cls/resnet18_digits --work $(WORK) --precision int8
 	@$(PYTHON) -m benchmarks run cls/resnet18_digits --work $(WORK) --config configs/bench/quick.yaml
 	@echo "next: make infer BUNDLE=$(WORK)/cls/resnet18_digits/bundle IMAGES=$(WORK)/data/digits/val/7"
 

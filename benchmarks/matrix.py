@@ -36,7 +36,7 @@ class Matrix(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backends: Annotated[dict[str, NonEmpty[Precision]], BeforeValidator(_by_backend), Field(min_length=1)] = {
-        "pytorch": ("fp32", "bf16"),
+        "pytorch": ("fp32",),
         "pytorch-channels-last": ("fp32",),
         "pytorch-compile": ("fp32",),
         "onnxruntime": ("fp32", "int8"),
