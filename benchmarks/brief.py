@@ -16,9 +16,8 @@ from train.files import write_atomic
 Engine: TypeAlias = tuple[str, Precision]
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-#: The cells of the short table: one image at a time, and a batch.
+#: The latencies of the short table: one image at a time.
 LATENCY: tuple[tuple[int, Boundary], ...] = ((1, "model"), (1, "e2e"))
-THROUGHPUT: tuple[int, Boundary] = (8, "e2e")
 
 
 def render(results: Sequence[Results]) -> str:
@@ -34,7 +33,7 @@ def render(results: Sequence[Results]) -> str:
         for r in results
     }
     remark = (
-        f"On {' and '.join(sorted(machines))}. ms: median of one image; images/s: batch {THROUGHPUT[0]}; "
+        f"On {' and '.join(sorted(machines))}. ms: median of one image; images/s: `e2e` of images that are all there at once; "
         "faster: `model`, one image, against the strongest PyTorch row that keeps its accuracy, and against eager PyTorch."
     )
     return "\n".join([*(line for lines in tables for line in (*lines, "")), remark]) + "\n"
@@ -47,7 +46,7 @@ def _task(results: Results) -> str:
 def _table(task: str, results: Sequence[Results]) -> list[str]:
     headline = next(iter(metrics.titles(task).values()))
     header = ["experiment", "engine", headline, "input", *(f"{boundary}, ms" for _, boundary in LATENCY)]
-    header += [f"{THROUGHPUT[1]}, images/s", "faster [95 % CI]", "than eager", "peak MiB", "artifact"]
+    header += ["offline, images/s", "faster [95 % CI]", "than eager", "peak MiB", "artifact"]
     return table(header, [_cells(result, engine) for result in results for engine in _shown(result)])
 
 
@@ -74,11 +73,11 @@ def insert(document: Path, text: str, begin: str = BEGIN, end: str = END) -> Non
 
 
 def _cells(results: Results, engine: Engine) -> list[str]:
-    rows = {
-        (row.batch, row.boundary): row
-        for row in results.rows
-        if (row.backend, row.precision) == engine and row.status == "ok" and row.scenario == "stream" and not row.shape
-    }
+    ok = [
+        row for row in results.rows if (row.backend, row.precision) == engine and row.status == "ok" and not row.shape
+    ]
+    rows = {(row.batch, row.boundary): row for row in ok if row.scenario == "stream"}
+    offline = next((row for row in ok if row.scenario == "offline"), None)
     accuracy = next((entry for entry in results.accuracy if (entry.backend, entry.precision) == engine), None)
     first = rows.get(LATENCY[0])
     headline = f"{accuracy.headline[1]:.2f} of {accuracy.images}" if accuracy else number(None, 0)
@@ -88,7 +87,7 @@ def _cells(results: Results, engine: Engine) -> list[str]:
         headline,
         sizes(first.sizes) + " windows" * (first.unit == "window") if first else number(None, 0),
         *(number(median(row), 2) if (row := rows.get(cell)) else number(None, 0) for cell in LATENCY),
-        number(row.throughput_ips, 0) if (row := rows.get(THROUGHPUT)) else number(None, 0),
+        number(offline.throughput_ips if offline else None, 0),
         against_strongest(first) if first else number(None, 0),
         (f"{first.speedup_eager.value:.2f}×" if first.speedup_eager else number(None, 0)) if first else number(None, 0),
         number(first.peak_rss_mib if first else None, 0),

@@ -62,7 +62,7 @@ def _draw(points: Sequence[Point], title: str, styles: Styles) -> Element:
         f"{title} against latency: {plural(len(points), 'mark')}, {len(best)} on the front",
         axes.x_axis(x, "median latency, ms (logarithmic)"),
         axes.y_axis(y, title),
-        _line([at[n] for n in sorted(best, key=lambda n: at[n])]),
+        *([_line([at[n] for n in sorted(best, key=lambda n: at[n])])] if best else []),
         *(_bars(point, x, y, styles) for point in points),
         *(_mark(point, at[n], n in best, title, styles) for n, point in enumerate(points)),
         *tags,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import brief, results
+from benchmarks.results import Results
 from train.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -17,36 +18,47 @@ def test_the_readme_shows_what_was_measured() -> None:
     assert f"{brief.BEGIN}\n{table}{brief.END}" in (ROOT / "README.md").read_text(), "make readme"
 
 
-def test_every_backend_has_a_line_with_its_numbers() -> None:
-    result = results.read(STORED[0])
+def _stored() -> Results:
+    """A classifier's results."""
+    return next(found for found in map(results.read, STORED) if found.task == "classification")
+
+
+def test_every_engine_that_is_no_pytorch_has_a_line_and_of_pytorch_the_strongest() -> None:
+    result = _stored()
     lines = brief.render([result]).splitlines()
-    row = next(row for row in result.rows if (row.backend, row.batch, row.boundary) == ("onnxruntime", 1, "model"))
-    line = next(line for line in lines if "| onnxruntime |" in line)
-    assert f" {row.latency_ms_median:.2f} " in line
+    row = next(
+        row for row in result.rows if (row.backend, row.precision, row.boundary) == ("onnxruntime", "fp32", "model")
+    )
+    assert row.latency_ms_median is not None
+    line = next(line for line in lines if "| onnxruntime fp32 |" in line)
+    assert f" {row.latency_ms_median.value:.2f} " in line
     assert row.artifact_sha256[:8] in line
-    assert sum(result.experiment in line for line in lines) == len(result.matrix.backends)
+    assert sum("| pytorch" in line for line in lines) <= 2
+    shown = {line.split(" | ")[1] for line in lines if result.experiment in line}
+    assert {f"{name} {precision}" for name, precision in result.matrix.engines if "pytorch" not in name} < shown
+    assert sum("| strongest |" in line for line in lines) == 1
 
 
 def test_each_task_has_a_table_with_its_own_headline() -> None:
-    classifier = next(found for found in map(results.read, STORED) if found.task == "classification")
+    classifier = _stored()
     values = {"miou_percent": 61.5, "iou_percent/road": 80.0}
     accuracy = [entry.model_copy(update={"values": values}) for entry in classifier.accuracy]
     rows = [row.model_copy(update={"sizes": [(360, 480)]}) for row in classifier.rows]
     changes = {"experiment": "seg/x", "task": "segmentation", "accuracy": accuracy, "rows": rows}
     text = brief.render([classifier.model_copy(update=changes), classifier])
-    assert [line.split(" | ")[2] for line in text.splitlines() if "backend" in line] == ["top-1 %", "mIoU %"]
+    assert [line.split(" | ")[2] for line in text.splitlines() if "| engine |" in line] == ["top-1 %", "mIoU %"]
     lines = [line for line in text.splitlines() if "seg/x" in line]
-    assert len(lines) == len(classifier.matrix.backends)
+    assert len(lines) > 2
     assert all("| 61.50 of " in line and "| 360×480 |" in line for line in lines)
     assert "road" not in text
-    assert text.count("fp32 on ") == 1
+    assert text.count("threads; torch") == 1
 
 
 def test_a_row_that_is_not_ok_shows_no_number() -> None:
-    result = results.read(STORED[0]).model_copy(deep=True)
+    result = _stored().model_copy(deep=True)
     for row in result.rows:
         row.status = "invalid"
-    line = next(line for line in brief.render([result]).splitlines() if "| onnxruntime |" in line)
+    line = next(line for line in brief.render([result]).splitlines() if "| onnxruntime fp32 |" in line)
     assert line.count(" – ") >= 5
 
 

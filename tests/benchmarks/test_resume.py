@@ -23,7 +23,14 @@ def _start(experiment: Experiment, *arguments: str) -> "subprocess.Popen[str]":
     overrides = [f"--set={override}" for override in (*BRIEF, "repetitions=3", "batch_sizes=[1, 2]")]
     command = [sys.executable, "-m", "benchmarks", "run", NAME, "--work", str(experiment.work), *overrides, *arguments]
     return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell's background job hands down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

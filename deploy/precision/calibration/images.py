@@ -94,4 +94,6 @@ def _split(source: str, samples: Sequence[tuple[Path, Any]], count: int, *, labe
     shuffled = random.Random(SEED).sample(list(samples), len(samples))
     count = min(count, len(shuffled) // 2)
     calibration = tuple(path for path, _ in shuffled[:count])
-    return Images(source, calibration, tuple(shuffled[count : count + SEARCH]), labelled)
+    # Without labels, only those count that the float model is sure of: there must be more to choose from.
+    most = SEARCH if labelled else len(shuffled)
+    return Images(source, calibration, tuple(shuffled[count : count + most]), labelled)

@@ -1,6 +1,7 @@
 """How well a graph does on the search images, next to the float graph: what the accuracy gate looks at."""
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +10,7 @@ import onnx
 import slipway_runtime
 from deploy import metrics
 from deploy.precision.calibration import truth
-from deploy.precision.calibration.images import Images
+from deploy.precision.calibration.images import SEARCH, Images
 from deploy.precision.calibration.ranges import threads
 from slipway_runtime.errors import VerificationError as NotFinite
 from slipway_runtime.sessions.onnxruntime import OnnxRuntimeSession
@@ -36,11 +37,11 @@ class Scores:
         self._bundle, self._images = bundle, images
         self._float = slipway_runtime.load(bundle, threads=threads())
         self._scratch = TemporaryDirectory()
-        truths = [(path, self._truth(path, known)) for path, known in images.search]
-        self._samples = [(path, truth) for path, truth in truths if truth is not None]
+        truths = ((path, self._truth(path, known)) for path, known in images.search)
+        self._samples = list(islice(((path, truth) for path, truth in truths if truth is not None), SEARCH))
         if not self._samples:
             raise InputError(
-                f"{images.source}: the float model is sure of none of {len(truths)} images; "
+                f"{images.source}: the float model is sure of none of {len(images.search)} images; "
                 "give it images of what it knows (--calibration)"
             )
         self.wanted = self._measure(self._float)
