@@ -1,6 +1,7 @@
 """Both backends on trained and exported models; and a graph that lost accuracy."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -95,6 +96,17 @@ def test_a_segmenter_side_by_side(segmenter: Experiment, bench: Bench) -> None:
     assert first["values"]["miou_percent"] == pytest.approx(_miou_of_mmseg(segmenter), abs=0.02)
 
 
+def _perturb_one_weight(bundle: Path) -> None:
+    """Add 1000 to one number of the graph: the last layer's bias of its first class."""
+    graph = onnx.load(bundle / m.GRAPH_NAME)
+    (gemm,) = (node for node in graph.graph.node if node.op_type == "Gemm")
+    bias = next(tensor for tensor in graph.graph.initializer if tensor.name == gemm.input[2])
+    values = numpy_helper.to_array(bias).copy()
+    values[0] += 1000
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    _save(graph, bundle)
+
+
 def _swap_two_classes(bundle: Path) -> None:
     """Let the graph answer 1 for 0 and 0 for 1: swap two rows of the last layer's weight and bias."""
     graph = onnx.load(bundle / m.GRAPH_NAME)
@@ -105,14 +117,22 @@ def _swap_two_classes(bundle: Path) -> None:
             axis = values.shape.index(classes)
             order = [1, 0, *range(2, classes)]
             tensor.CopyFrom(numpy_helper.from_array(values.take(order, axis), tensor.name))
+    _save(graph, bundle)
+
+
+def _save(graph: onnx.ModelProto, bundle: Path) -> None:
+    """Write a graph in place of the bundle's, with its hash."""
     onnx.save(graph, bundle / m.GRAPH_NAME)
     manifest = m.read(bundle)
     files = {**manifest.files, m.GRAPH_NAME: sha256(bundle / m.GRAPH_NAME)}
     (bundle / m.FILE_NAME).write_text(manifest.model_copy(update={"files": files}).to_json())
 
 
-def test_a_graph_that_lost_accuracy_fails_the_gate_each_time(experiment: Experiment, bench: Bench) -> None:
-    _swap_two_classes(experiment.bundle)
+@pytest.mark.parametrize("spoil", [_swap_two_classes, _perturb_one_weight])
+def test_a_graph_that_lost_accuracy_fails_the_gate_each_time(
+    experiment: Experiment, bench: Bench, spoil: Callable[[Path], None]
+) -> None:
+    spoil(experiment.bundle)
     code, found = bench(experiment, *BOTH)
     assert code == 5
     assert {row["status"] for row in found["rows"]} == {"ok"}, "it is fast, and wrong"
