@@ -271,8 +271,20 @@ def verdict(changes: Sequence[Change], gates: Gates) -> SlipwayError | None:
 
 
 def render(changes: Sequence[Change]) -> str:
-    """Markdown, one section an experiment; ends with a newline."""
-    return "\n\n".join("\n".join(_section(change)) for change in changes) + "\n"
+    """Markdown, one section an experiment and a sentence on all; ends with a newline."""
+    return "\n\n".join(["\n".join(_section(change)) for change in changes] + [_summary(changes)]) + "\n"
+
+
+def _summary(changes: Sequence[Change]) -> str:
+    """All in one sentence."""
+    entries = [*(row for change in changes for row in change.rows), *(e for change in changes for e in change.accuracy)]
+    if any(entry.status == "fail" for entry in entries) or any(change.broken for change in changes):
+        return "**Worse than before.**"
+    apart = [row for change in changes for row in change.rows if not row.slower.low <= 1 <= row.slower.high]
+    moved = [entry for change in changes for entry in change.accuracy if entry.points]
+    if not apart and not moved:
+        return "**No change**: the interval of every ratio holds 1, accuracy is the same."
+    return f"**Not worse**: {len(apart)} ratios lie beside 1 and {len(moved)} accuracies moved, within what is allowed."
 
 
 def _section(change: Change) -> list[str]:

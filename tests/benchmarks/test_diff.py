@@ -96,6 +96,16 @@ def test_a_slow_down_fails(diff: Diff) -> None:
     assert diff(_records(_outcomes(2, scale=1.4)), _records(_outcomes(1)))[0] == 0
 
 
+def test_twenty_percent_slower_is_a_regression_on_a_quiet_machine(diff: Diff) -> None:
+    quiet = [_records(_outcomes(seed, scale, spread=0.005)) for seed, scale in ((1, 1.0), (2, 1.0), (3, 1.2))]
+    code, text, _ = diff(quiet[0], quiet[1])
+    assert (code, text.splitlines()[-1].split(":")[0]) == (0, "**No change**")
+    code, text, error = diff(quiet[0], quiet[2])
+    assert code == 6
+    assert "takes 1.2" in error
+    assert text.splitlines()[-1] == "**Worse than before.**"
+
+
 def test_the_limit_is_the_files(diff: Diff, tmp_path: Path) -> None:
     loose = tmp_path / "gates.yaml"
     loose.write_text("diff: {slower_percent: 100}")
