@@ -13,8 +13,8 @@ from deploy import metrics
 FILE_NAME = "report.md"
 NONE = "–"
 _HEADER = ["backend", "precision", "batch", "shape", "boundary", "median ms", "p90", "p95", "p99", "images/s"]
-_HEADER += ["vs strongest PyTorch [95 % CI]", "vs eager [95 % CI]", "J/image"]
-_OPTIONAL = ("shape", "J/image")
+_HEADER += ["vs strongest PyTorch [95 % CI]", "vs eager [95 % CI]", "vs its fp32 [95 % CI]", "J/image"]
+_OPTIONAL = ("shape", "vs its fp32 [95 % CI]", "J/image")
 
 
 def render(results: Sequence[Results]) -> str:
@@ -59,6 +59,7 @@ def _cells(row: Row, results: Results, names: Sequence[str]) -> list[str]:
         number(row.throughput_ips, 1),
         against_strongest(row),
         ratio(row.speedup_eager),
+        ratio(row.speedup_fp32),
         number(row.energy_j_per_image, 3),
         *(number(values.get(name), 2) for name in names),
         number(row.peak_rss_mib, 0),
@@ -135,7 +136,7 @@ def _remarks(results: Results) -> list[str]:
         f"{matrix.timer.seconds:g} s. A percentile with fewer samples than it needs ({needs}: MLPerf early stopping, "
         f"confidence 0.99) is {NONE}.{single}{offline}",
         "- `vs strongest PyTorch`: against the fastest PyTorch row at the same batch and boundary that keeps its accuracy; "
-        "`vs eager`: against PyTorch as it comes, in fp32.",
+        "`vs eager`: against PyTorch as it comes, in fp32; `vs its fp32`: against the same backend in fp32.",
         *_input_remarks(results.rows),
         *_accuracy_remarks(results),
         f"- Parity of the bundle: {_parity(results.parity_passed)}.",

@@ -49,6 +49,7 @@ class Row(_Model):
             other such row, or either is not ok.
         strongest: the key of that row.
         speedup_eager: against eager PyTorch in fp32.
+        speedup_fp32: against the same backend in fp32.
         peak_rss_mib: the largest of the repetitions' processes.
         peak_device_mib: of the GPU's memory, the same.
         energy_j_per_image: over the timed loops, of what the platform counts (`energy_source`); None where it counts none.
@@ -82,6 +83,7 @@ class Row(_Model):
     speedup: Interval | None = None
     strongest: str | None = None
     speedup_eager: Interval | None = None
+    speedup_fp32: Interval | None = None
     peak_rss_mib: float | None = None
     peak_device_mib: float | None = None
     energy_j_per_image: float | None = None

@@ -151,10 +151,11 @@ def _of_outcomes(outcomes: Sequence[Outcome], row: Row) -> dict[str, object]:
 def _with_ratios(
     rows: Sequence[Row], samples: Samples, pytorch: set[tuple[str, Precision]], accuracy: Sequence[Accuracy], run: Run
 ) -> list[Row]:
-    """The rows with their ratios to the strongest PyTorch row, of those that hold their accuracy, and to eager."""
+    """The rows with their ratios to the strongest PyTorch row, of those that hold their accuracy, to eager, and to fp32."""
     kept = pytorch - {(entry.backend, entry.precision) for entry in gates.lost(accuracy)}
     ok = [row for row in rows if row.status == "ok"]
     eager = {row.group: row for row in ok if (row.backend, row.precision) == BASELINE}
+    full = {(row.backend, row.group): row for row in ok if row.precision == "fp32"}
     strongest: dict[object, Row] = {}
     for row in ok:
         best = strongest.get(row.group)
@@ -167,6 +168,7 @@ def _with_ratios(
             "speedup": _ratio(row, best, samples, run),
             "strongest": best.key if best else None,
             "speedup_eager": _ratio(row, first, samples, run),
+            "speedup_fp32": _ratio(row, full.get((row.backend, row.group)), samples, run),
         }
         made.append(row.model_copy(update=update))
     return made

@@ -8,7 +8,7 @@ import journal_cases as cases
 import pytest
 
 from benchmarks import __main__ as cli_room
-from benchmarks import environment, report
+from benchmarks import environment, report, rows
 from benchmarks.matrix import Matrix
 from benchmarks.results import Accuracy, Interval, Results, Row
 from train import cli
@@ -141,6 +141,43 @@ def test_a_column_in_which_nothing_stands_is_left_out() -> None:
         ("32×64", "0.500"),
         ("–", "–"),
     ]
+
+
+def test_ratios_are_to_the_strongest_pytorch_row_to_eager_and_to_fp32() -> None:
+    engines = {
+        ("pytorch", "fp32"): 4000.0,
+        ("pytorch-channels-last", "fp32"): 3000.0,
+        ("onnxruntime", "fp32"): 2000.0,
+        ("onnxruntime", "int8"): 1000.0,
+    }
+    matrix = Matrix(
+        backends={"pytorch": "fp32", "pytorch-channels-last": "fp32", "onnxruntime": ["fp32", "int8"]},
+        batch_sizes=(1,),
+        boundaries=("model",),
+        scenarios=("stream",),
+    )
+    found = rows.assemble(cases.records({each: [cases.outcome(us)] * 3 for each, us in engines.items()}, matrix))
+    values = [
+        [each and each.value for each in (row.speedup, row.speedup_eager, row.speedup_fp32)] for row in found.rows
+    ]
+    assert values == [[0.75, None, None], [None, 4 / 3, None], [1.5, 2, None], [3, 4, 2]]
+    assert {row.strongest for row in found.rows} == {"pytorch-channels-last cpu fp32 b1 model"}
+    text = report.render([found])
+    assert "| vs its fp32 [95 % CI] |" in text
+    assert "| 2.00× [2.00, 2.00] |" in text
+
+
+def test_a_pytorch_row_that_lost_its_accuracy_is_not_the_strongest() -> None:
+    worse = {"top1_percent": 50.0, "top5_percent": 99.5}
+    found = rows.assemble(
+        cases.records(
+            {
+                ("pytorch", "fp32"): [cases.outcome(4000.0)] * 3,
+                ("pytorch-channels-last", "fp32"): [cases.outcome(3000.0, accuracy=worse)] * 3,
+            }
+        )
+    )
+    assert {row.strongest for row in found.rows} == {"pytorch cpu fp32 b1 model"}
 
 
 def test_the_report_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
