@@ -277,8 +277,9 @@ def render(changes: Sequence[Change]) -> str:
 
 def _summary(changes: Sequence[Change]) -> str:
     """All in one sentence."""
-    entries = [*(row for change in changes for row in change.rows), *(e for change in changes for e in change.accuracy)]
-    if any(entry.status == "fail" for entry in entries) or any(change.broken for change in changes):
+    said = [row.status for change in changes for row in change.rows]
+    said += [entry.status for change in changes for entry in change.accuracy]
+    if "fail" in said or any(change.broken for change in changes):
         return "**Worse than before.**"
     apart = [row for change in changes for row in change.rows if not row.slower.low <= 1 <= row.slower.high]
     moved = [entry for change in changes for entry in change.accuracy if entry.points]
