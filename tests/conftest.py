@@ -7,10 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from train.compat import ops
 
@@ -24,6 +25,14 @@ TINY_BOXES = ROOT / "tests" / "configs" / "det" / "tiny_scenes.py"
 TINY_MASKS = ROOT / "tests" / "configs" / "det" / "tiny_masks.py"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads() -> Iterator[None]:
+    """What a backend sets for its process must not reach the next test: other threads train other weights."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
