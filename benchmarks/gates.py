@@ -102,15 +102,24 @@ class Gates(_Model):
 
 
 DEFAULT = Gates()
+_ANEW = "make that graph anew with a higher GATE= or other images (CALIBRATION=), see docs/precision.md"
+#: What to do about lost accuracy.
+_MENDS: dict[Precision, str] = {
+    "fp32": "verify the bundle with python -m deploy verify, or export again",
+    "bf16": "leave the row out, or ask for less in gates.yaml",
+    "fp16": _ANEW,
+    "int8": _ANEW,
+}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One limit and one number: whether it holds, in one line."""
+    """One limit and one number: whether it holds, in one line, and what to do where it does not."""
 
     kind: Literal["accuracy", "speed"]
     status: Status
     text: str
+    mend: str = ""
 
 
 def read(path: Path) -> Gates:
@@ -179,7 +188,7 @@ def _accuracy(entry: Accuracy, base: Accuracy, gates: Gates) -> Check:
         f"{name.removesuffix('_percent')} of {entry.backend} {entry.precision} is {value:.3f} %, of {base.backend} "
         f"{base.precision} {expected:.3f} %: {value - expected:+.3f} points{within}, {gates.accuracy[entry.precision]}"
     )
-    return Check("accuracy", "pass" if _holds(entry, base, gates) else "fail", text)
+    return Check("accuracy", "pass" if _holds(entry, base, gates) else "fail", text, _MENDS[entry.precision])
 
 
 def _speed(row: Row, limit: SpeedLimit) -> Check:
@@ -217,7 +226,7 @@ def verdict(results: Results, gates: Gates = DEFAULT) -> SlipwayError | None:
     made = checks(results, gates)
     broken = _first(made, "accuracy")
     if broken:
-        return VerificationError(f"{name}: {broken}; verify the bundle with python -m deploy verify, or export again")
+        return VerificationError(f"{name}: {broken.text}; {broken.mend}")
     failed = next((row for row in rows if row.status == "failed"), None)
     if failed is not None:
         return MeasurementError(f"{name}: {failed.key} failed: {failed.reason}")
@@ -227,9 +236,9 @@ def verdict(results: Results, gates: Gates = DEFAULT) -> SlipwayError | None:
             "Close other programs, or raise timer.max_windows or timer.window_ms"
         )
     slow = _first(made, "speed")
-    return MeasurementError(f"{name}: {slow} (speed in gates.yaml)") if slow else None
+    return MeasurementError(f"{name}: {slow.text} (speed in gates.yaml)") if slow else None
 
 
-def _first(made: Iterable[Check], kind: str) -> str | None:
+def _first(made: Iterable[Check], kind: str) -> Check | None:
     """The first limit that is broken, or None."""
-    return next((check.text for check in made if check.kind == kind and check.status == "fail"), None)
+    return next((check for check in made if check.kind == kind and check.status == "fail"), None)

@@ -47,7 +47,7 @@ def make(task: Task) -> Variant:
 
     Raises:
         UsageError: a graph without a layer that could become float16.
-        VerificationError: the gate does not hold with half of the layers in float32.
+        VerificationError: the gate does not hold with most of the layers in float32.
     """
     between = {node.op_type for node in task.model.graph.node} - set(_PLACES)
     part = layers.find(task.model, WEIGHTED, between)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bound_by_run import BoundByRun
 from numpy.typing import NDArray
 
 from benchmarks import exported, timing
@@ -36,21 +37,7 @@ class Slow(OnnxRuntimeSession):
         return super()._run(feeds)
 
     def _bind(self, feeds: Feeds) -> Bound:
-        return SlowBound(self, feeds)
-
-
-class SlowBound(Bound):
-    """Computes what its session's `_run` does."""
-
-    def __init__(self, session: Slow, feeds: Feeds) -> None:
-        super().__init__(session)
-        self.feeds = feeds
-
-    def _compute(self) -> Any:
-        return self._session._run(self.feeds)
-
-    def _fetch(self, outputs: Any) -> dict[str, NDArray]:
-        return dict(outputs)
+        return BoundByRun(self, feeds)
 
 
 class Caching(Slow):
@@ -68,7 +55,7 @@ class Approximate(Slow):
     """Computes something else when it is timed: bound calls differ from `run`."""
 
     def _bind(self, feeds: Feeds) -> Bound:
-        return SlowBound(self, {name: array * np.float32(0.999) for name, array in feeds.items()})
+        return BoundByRun(self, {name: array * np.float32(0.999) for name, array in feeds.items()})
 
 
 class ApproximateRuns(Slow):
@@ -87,7 +74,7 @@ class Hasty(Slow):
         return HastyBound(self, feeds)
 
 
-class HastyBound(SlowBound):
+class HastyBound(BoundByRun):
     def _compute(self) -> Any:
         made: dict[str, NDArray] = {}
         worker = threading.Thread(target=lambda: made.update(self._session._run(self.feeds)))

@@ -141,6 +141,8 @@ def test_accuracy_by_precision(precision: str, top1: float, holds: bool) -> None
     if error:
         assert isinstance(error, VerificationError)
         assert f"top1 of onnxruntime {precision} is {top1:.3f} %, of pytorch fp32 90.000 %" in str(error)
+        mend = {"fp32": "deploy verify", "bf16": "gates.yaml"}.get(precision, "a higher GATE=")
+        assert mend in str(error).split("; ")[-1]
 
 
 def test_the_value_decides_about_accuracy_and_its_interval_is_told() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bound_by_run import BoundByRun
 from numpy.typing import NDArray
 
 from benchmarks.timing import TimerSettings, measure
@@ -39,19 +40,7 @@ class Stage(Session):
         return dict(feeds)
 
     def _bind(self, feeds: Feeds) -> Bound:
-        return BoundStage(self, feeds)
-
-
-class BoundStage(Bound):
-    def __init__(self, session: Stage, feeds: Feeds) -> None:
-        super().__init__(session)
-        self.feeds = feeds
-
-    def _compute(self) -> Any:
-        return self._session._run(self.feeds)
-
-    def _fetch(self, outputs: Any) -> dict[str, NDArray]:
-        return dict(outputs)
+        return BoundByRun(self, feeds)
 
 
 def _spin() -> None:

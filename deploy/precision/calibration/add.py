@@ -79,7 +79,7 @@ def _task(root: Path, chosen: images_.Images, gate: float, known: precision.Task
     if known is not None:
         return precision.Task(known.model, known.loaded, chosen, known.scores, gate)
     model = onnx.shape_inference.infer_shapes(onnx.load(root / bundle.GRAPH), strict_mode=True)
-    say(f"float32: its score on {len(chosen.search)} images of {chosen.source}")
+    say(f"float32: its score on other images of {chosen.source}")
     return precision.Task(model, slipway_runtime.load(root), chosen, Scores(root, chosen), gate)
 
 
