@@ -51,7 +51,7 @@ def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
 
     def expire() -> None:
         expired.set()
-        _kill(child)
+        kill(child)
 
     timer = threading.Timer(timeout_s, expire)
     timer.start()
@@ -60,7 +60,7 @@ def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
         code = child.wait()
     finally:
         timer.cancel()
-        _kill(child)
+        kill(child)
         child.wait()
     if expired.is_set():
         return Outcome(status="failed", reason=f"took longer than cell_timeout_s = {timeout_s:g}")
@@ -73,7 +73,7 @@ def _run(spec: Spec, folder: Path, timeout_s: float) -> Outcome:
     return outcome
 
 
-def _kill(child: "subprocess.Popen[str]") -> None:
+def kill(child: "subprocess.Popen[str]") -> None:
     """End the child's whole session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)

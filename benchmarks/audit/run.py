@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmarks import backends, exported, native
+from benchmarks import backends, exported, native, process
 from benchmarks.audit import Audit, Spec
 from benchmarks.environment import ROOT, available_cores
 from benchmarks.matrix import Matrix, Precision
@@ -98,20 +98,25 @@ def _audit(spec: Spec, timeout_s: float) -> Audit:
         spec_file, audit_file = Path(folder) / "spec.json", Path(folder) / FILE_NAME
         spec_file.write_text(spec.model_dump_json())
         command = [sys.executable, "-m", "benchmarks.audit", str(spec_file), str(audit_file)]
-        try:
-            ended = subprocess.run(
-                command,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment,
-                timeout=timeout_s,
-            )
-            return Audit.model_validate_json(audit_file.read_text())
-        except subprocess.TimeoutExpired:
-            reason = f"took longer than cell_timeout_s = {timeout_s:g}"
-        except (OSError, ValidationError):
-            reason = _last(ended.stderr.splitlines()) or f"the process ended with {ended.returncode}"
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,  # so that a program which the audit started ends with it
+        ) as child:
+            said = ""
+            try:
+                _, said = child.communicate(timeout=timeout_s)
+                return Audit.model_validate_json(audit_file.read_text())
+            except subprocess.TimeoutExpired:
+                reason = f"took longer than cell_timeout_s = {timeout_s:g}"
+            except (OSError, ValidationError):
+                reason = _last(said.splitlines()) or f"the process ended with {child.returncode}"
+            finally:
+                process.kill(child)
     return Audit(backend=spec.backend, precision=spec.precision, status="failed", reason=reason)
 
 
