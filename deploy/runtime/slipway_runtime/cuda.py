@@ -25,7 +25,7 @@ _PAGE = 4096
 _MIB = 1 << 20
 
 
-class OutOfMemory(SessionError):
+class OutOfMemoryError(SessionError):
     """Memory that the GPU, or the host for its sake, cannot give."""
 
 
@@ -173,15 +173,15 @@ class Buffer:
         """Have `size` bytes or more, at least one, and return the address. It changes when the buffer grows.
 
         Raises:
-            OutOfMemory: the GPU has not that much left.
+            OutOfMemoryError: the GPU has not that much left.
         """
         if size > self._size or not self.address:
             self._free()
             self.address = self._size = 0
             try:
                 (address,) = _call("cudaMalloc", max(size, 1))
-            except OutOfMemory as error:
-                raise OutOfMemory(f"{error}; {memory(size)}")
+            except OutOfMemoryError as error:
+                raise OutOfMemoryError(f"{error}; {memory(size)}")
             self.address, self._size = int(address), max(size, 1)
             self._free = _finally(self, "cudaFree", self.address)
         return self.address
@@ -208,12 +208,12 @@ class HostMemory:
         """An array with arbitrary content.
 
         Raises:
-            OutOfMemory: the machine has not that much to pin.
+            OutOfMemoryError: the machine has not that much to pin.
         """
         size = max(math.prod(shape) * np.dtype(dtype).itemsize, _PAGE)
         spare = self._spare[1 << (size - 1).bit_length()]
         block = spare.pop() if spare else _Block(1 << (size - 1).bit_length())
-        owner = (ctypes.c_char * size).from_address(block.address)
+        owner: Any = (ctypes.c_char * size).from_address(block.address)
         weakref.finalize(owner, spare.append, block)
         return np.ndarray(shape, dtype, owner)
 
@@ -243,7 +243,7 @@ def _call(name: str, *arguments: Any) -> tuple[Any, ...]:
     cuda.cudaGetLastError()  # else the next call reports it again
     failed = f"{name}: {status.name}"
     if status.name == "cudaErrorMemoryAllocation":
-        raise OutOfMemory(f"{failed}; use a smaller batch or smaller images")
+        raise OutOfMemoryError(f"{failed}; use a smaller batch or smaller images")
     if status.name in ("cudaErrorInsufficientDriver", "cudaErrorNoDevice"):
         raise SessionError(f"{failed}; no NVIDIA driver or GPU that serves: look at `nvidia-smi`, or use device cpu")
     raise SessionError(failed)
