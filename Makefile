@@ -28,6 +28,10 @@ EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoi
   $(call flag,FORCE,--force) $(call flag,SKIP_BAD,--skip-bad) $(call flag,TRUST,--trust-checkpoint) $(call flag,JSON,--json) \
   $(call flag,OPTIONS,--cfg-options,$(OPTIONS)) $(call flag,PRECISION,--precision,$(PRECISION)) \
   $(call flag,CALIBRATION,--calibration,$(CALIBRATION)) $(call flag,GATE,--gate,$(GATE))
+ENGINE_FLAGS = --work $(WORK) $(call flag,PRECISION,--precision,$(PRECISION)) $(call flag,BATCH,--batch,$(BATCH)) \
+  $(addprefix --size ,$(SIZE)) $(call flag,WORKSPACE,--workspace,$(WORKSPACE)) $(call flag,LEVEL,--level,$(LEVEL)) \
+  $(call flag,TF32,--tf32) $(call flag,VERSION_COMPATIBLE,--version-compatible) \
+  $(call flag,HARDWARE,--hardware-compatible,$(HARDWARE)) $(call flag,FORCE,--force) $(call flag,JSON,--json)
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,GATES,--gates,$(GATES)) $(call flag,FORCE,--force) $(call flag,JSON,--json)
 NATIVE_SOURCE = deploy/native
@@ -39,7 +43,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify bench bench-diff audit bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -52,8 +56,10 @@ help: ## list the verbs and their variables
 	  'LOAD_FROM=x.pth             fine-tune from a checkpoint (train)' \
 	  'CHECKPOINT=x.pth            a checkpoint trained elsewhere (export)' \
 	  'SHAPE=$(SHAPE)               static | batch | dynamic (export)' \
-	  'PRECISION="fp16 int8"       graphs to add to the bundle (export); the one to predict with (infer)' \
+	  'PRECISION="fp16 int8"       graphs to add to the bundle (export); engines to build (engine); the one to predict with (infer)' \
 	  'CALIBRATION=dir GATE=99     other images than the training set'"'"'s, percent of fp32'"'"'s score to reach (export)' \
+	  'BATCH=1:1:8 SIZE=512x1024    what an engine takes: N or MIN:OPT:MAX; HxW or MINHxW:OPTHxW:MAXHxW, several for several profiles' \
+	  'WORKSPACE=MiB LEVEL=3 TF32=1 VERSION_COMPATIBLE=1 HARDWARE=same    of engines: see docs/engines.md' \
 	  'DEVICE=$(DEVICE)                 cpu | cuda | auto' \
 	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
 	  'BENCH=file.yaml             what to measure (configs/bench)' \
@@ -101,6 +107,9 @@ export-%: .venv/ready ## checkpoint → verified bundle: export-cls EXP=… [SHA
 
 verify: .venv/ready ## compare a bundle once more with its model: EXP=…
 	@$(PYTHON) -m deploy verify $(CHOSEN) --work $(WORK) $(call flag,JSON,--json)
+
+engine-%: .venv/ready ## bundle → TensorRT engines for this machine's GPU: engine-cls EXP=… [PRECISION="fp32 fp16 int8" BATCH= SIZE= …]
+	@$(PYTHON) -m deploy engine $(CHOSEN) $(ENGINE_FLAGS)
 
 bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)

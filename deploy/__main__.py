@@ -1,4 +1,5 @@
-"""`python -m deploy export EXP`: checkpoint → verified ONNX bundle; `… verify EXP` compares it once more."""
+"""`python -m deploy export EXP`: checkpoint → verified ONNX bundle; `… verify EXP` compares it once more; `… engine EXP` builds
+engines of it for this machine's GPU."""
 
 import argparse
 import contextlib
@@ -21,6 +22,8 @@ examples:
   python -m deploy export cls/resnet18_digits --precision fp16 int8
                                           beside it, graphs in float16 and in 8 bits that keep its accuracy
   python -m deploy verify cls/resnet18_digits
+  python -m deploy engine cls/resnet18_digits --precision fp32 fp16 --batch 1:1:32
+                                          TensorRT engines for this machine's GPU, in the bundle
 
 A bundle is written only when its numbers are the unpatched model's.
 exit codes: 0 ok · 2 usage or config · 3 bad data, checkpoint or model file · 4 environment · 5 numbers disagree
@@ -64,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_precision(verb)
     verbs.add_parser("verify", parents=[common], help="compare a bundle once more with the model it came from")
+    _add_engine(verbs.add_parser("engine", parents=[common], help="bundle → engines for this machine's GPU"))
     return made
 
 
@@ -91,10 +95,22 @@ def _add_precision(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_engine(verb: argparse.ArgumentParser) -> None:
+    from deploy.engines.building import command
+
+    command.add_arguments(verb)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run the verb."""
     arguments = parser().parse_args(argv)
-    return _export(arguments) if arguments.verb == "export" else _verify(arguments)
+    return {"export": _export, "verify": _verify, "engine": _engine}[arguments.verb](arguments)
+
+
+def _engine(arguments: argparse.Namespace) -> int:
+    from deploy.engines.building import command
+
+    return command.run(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> int:
