@@ -17,7 +17,7 @@ from slipway_runtime import Manifest, Model, Prepared, Result, __version__, file
 from slipway_runtime import manifest as manifests
 from slipway_runtime.errors import ImageError, SlipwayRuntimeError, UsageError
 from slipway_runtime.files import Source
-from slipway_runtime.sessions import DEVICES
+from slipway_runtime.sessions import DEVICES, ENGINES
 
 #: A result and its image, uint8 H×W×3 BGR → the drawing, alike.
 Draw: TypeAlias = Callable[[Result, NDArray[np.uint8]], NDArray[np.uint8]]
@@ -40,6 +40,8 @@ examples:
       a folder with all its subfolders, one JSON object a line
   python -m slipway_runtime work/digits/bundle/model.onnx seven.png --device cuda
       a bare graph, which carries its manifest, on an NVIDIA GPU
+  python -m slipway_runtime work/streets/bundle photo.jpg --engine tensorrt --device cuda --precision fp16
+      the bundle's TensorRT plan for this machine, which `make engine-seg EXP=… PRECISION=fp16` builds
 
 exit codes: 0 all predicted · 2 wrong arguments · 3 unreadable bundle, image or video (the other files are still
 done) · 4 engine or device missing · 5 the graph gave values that are no finite numbers
@@ -93,7 +95,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Model:
-    model = load(args.bundle, device=args.device, threads=args.threads, precision=args.precision)
+    model = load(args.bundle, device=args.device, threads=args.threads, precision=args.precision, engine=args.engine)
     for option, known in _TASKS_OF.items():
         if getattr(args, option) is not None and model.manifest.task not in known:
             raise UsageError(
@@ -179,7 +181,8 @@ def _key(model: Model, args: argparse.Namespace) -> str:
     """All that what is drawn on a frame depends on."""
     graph = manifests.sha256(args.bundle) if args.bundle.is_file() else ""
     drawing = (args.opacity, args.splash, args.kept)
-    return repr((__version__, model.manifest.to_json(), graph, args.precision, model.session.device, drawing))
+    engine = (model.session.name, model.session.device, args.precision)
+    return repr((__version__, model.manifest.to_json(), graph, engine, drawing))
 
 
 def _print(where: dict[str, str | int], result: Result, args: argparse.Namespace) -> None:
@@ -205,7 +208,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder, or a bare model.onnx")
+    parser.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="a bundle's folder, a bare model.onnx, or a bundle's plan"
+    )
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="images, with --out videos too, or folders of them"
     )
@@ -215,6 +220,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the graph runs (default: cpu)")
     parser.add_argument(
         "--precision", choices=manifests.PRECISIONS, default="fp32", help="which graph of the bundle (default: fp32)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="what runs it; tensorrt needs a plan (default: onnxruntime)",
     )
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads an operator (default: all cores)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write copies with the prediction drawn on them here")

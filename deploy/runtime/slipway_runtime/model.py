@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway_runtime import cuda, plan, preprocess, tasks
 from slipway_runtime import image as images_
 from slipway_runtime import manifest as manifests
-from slipway_runtime import preprocess, tasks
 from slipway_runtime.errors import BundleError, UsageError, VerificationError
 from slipway_runtime.image import Image
 from slipway_runtime.manifest import Manifest, TensorSpec
 from slipway_runtime.preprocess import Prepared
-from slipway_runtime.sessions import Session, open_session
+from slipway_runtime.sessions import ENGINES, Session, open_session
 
 
 def load(
@@ -22,41 +22,49 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     precision: str = manifests.PRECISIONS[0],
+    engine: str = ENGINES[0],
     session: Session | None = None,
     verify: bool = True,
 ) -> "Model":
     """Load a bundle.
 
     Args:
-        bundle: the bundle's folder, or a bare `model.onnx` that carries its manifest in its metadata.
+        bundle: the bundle's folder, one of its TensorRT plans, or a bare `model.onnx` that carries its manifest in its
+            metadata.
         device: "cpu" or "cuda".
         threads: how many threads one operator may use on the CPU; the engine decides when `None`.
-        precision: "fp32", "fp16" or "int8": which of the bundle's graphs to open. A bare file has its own.
-        session: a session to use instead of opening the graph; `device`, `threads` and `precision` are then its own.
-        verify: compare the graph with the hash in the manifest first. A bare file has no hash to compare with.
+        precision: "fp32", "fp16" or "int8": which of the bundle's graphs or plans to open. A file has its own.
+        engine: "onnxruntime", or "tensorrt": the bundle's newest plan for this machine. A file has its own.
+        session: a session to use instead of opening one; `device`, `threads`, `precision` and `engine` are then its own.
+        verify: compare the graph with the hash in the manifest first. A bare file has no hash to compare with; a plan's is
+            always compared.
 
     Raises:
-        UsageError: an unknown device or precision, a precision of a bare file, or no positive number of threads.
-        BundleError: a bundle that is missing, incomplete, altered, of an unknown schema or without that precision.
-        SessionError: a device that is not there.
+        UsageError: an unknown device, precision or engine, one of the latter two for a file, or no positive number of
+            threads.
+        BundleError: a bundle that is missing, incomplete, altered, of an unknown schema or without that precision; a plan
+            that was altered, or is of another graph than the bundle's.
+        SessionError: a device or engine that is not there, or no plan for this machine.
     """
     path = Path(bundle)
     name = manifests.graph_name(precision)
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine '{engine}', expected one of: {', '.join(ENGINES)}")
     if not path.is_dir():
-        if name != manifests.GRAPH_NAME:
-            raise UsageError(f"{path}: precision {precision} is for a bundle's folder; name {name} itself instead")
-        # With a session given, the file is opened for its manifest only.
-        opened = open_session(path, device="cpu" if session else device, threads=threads)
-        return Model(_embedded(path, opened.metadata), session or opened)
+        if name != manifests.GRAPH_NAME or (engine != ENGINES[0] and path.suffix != plan.SUFFIX):
+            raise UsageError(
+                f"{path}: precision {precision} of engine {engine} is for a bundle's folder; name its file instead"
+            )
+        return _of_file(path, device, threads, session)
     manifest = manifests.read(path)
     if session is None:
-        _require(path, manifest, precision)
-        if verify:
+        file = _plan(path, manifest, precision, device) if engine == "tensorrt" else path / name
+        if file.name == name:
+            _require(path, manifest, precision)
             # The graph and, beside it, its external data.
-            manifests.check_files(
-                path, manifest, [name, *(each for each in manifest.files if each.startswith(f"{name}."))]
-            )
-        session = open_session(path / name, device=device, threads=threads)
+            files = [name, *(each for each in manifest.files if each.startswith(f"{name}."))]
+            manifests.check_files(path, manifest, files if verify else [])
+        session = open_session(file, device=device, threads=threads)
     return Model(manifest, session)
 
 
@@ -81,7 +89,8 @@ class Model:
         Args:
             images: one image or several, each a path, encoded bytes, or a uint8 H×W×3 BGR array.
             batch_size: how many images go through the graph at once: the graph's own number where that is fixed, else 1
-                when `None`. Images that differ in size after preprocessing are never put into one batch.
+                when `None`. Images that differ in size after preprocessing are never put into one batch, nor more of them
+                than the engine takes at once.
 
         Returns:
             A result an image, in order, for one image too.
@@ -103,10 +112,10 @@ class Model:
         batch: list[Prepared] = []
         for one in prepared:
             if len(batch) == size or (batch and one.array.shape != batch[0].array.shape):
-                results += tasks.predict(self.manifest, batch, self._run)
+                results += self._predict(batch)
                 batch = []
             batch.append(one)
-        return results + (tasks.predict(self.manifest, batch, self._run) if batch else [])
+        return results + self._predict(batch)
 
     def batch_size(self, wanted: int | None = None) -> int:
         """The batch size that `wanted` stands for.
@@ -114,11 +123,13 @@ class Model:
         Raises:
             UsageError: less than 1, or not the graph's where that is fixed.
         """
-        fixed = self._fixed_batch
+        fixed = self.manifest.inputs[0].shape[0]
         if wanted is None:
-            return fixed or 1
-        if wanted < 1 or (fixed and wanted != fixed):
-            raise UsageError(f"batch size {wanted}: this graph takes {fixed or '1 or more'}")
+            return self.session.min_batch
+        if wanted < 1 or (isinstance(fixed, int) and wanted != fixed):
+            raise UsageError(
+                f"batch size {wanted}: this graph takes {fixed if isinstance(fixed, int) else '1 or more'}"
+            )
         return wanted
 
     def decode(self, image: Image) -> NDArray[np.uint8]:
@@ -136,22 +147,27 @@ class Model:
     def feeds(self, arrays: Sequence[NDArray[np.float32]]) -> dict[str, NDArray]:
         """Stack C×H×W arrays of one shape into the graph's input, N×C×H×W, in the graph's own data type.
 
-        Where the graph's batch is fixed and larger, the last image is repeated.
+        Where the session takes only larger batches, the last image is repeated.
 
         Raises:
-            UsageError: no arrays, arrays of several shapes, or more than a fixed batch holds.
+            UsageError: no arrays, arrays of several shapes, or more than the session takes at once.
         """
         spec = self.manifest.inputs[0]
-        size = self._fixed_batch or len(arrays)
         shapes = {array.shape for array in arrays}
-        if len(shapes) != 1 or len(arrays) > size:
-            raise UsageError(f"a batch is {spec.shape}, got {len(arrays)} images of shapes {sorted(shapes)}")
+        size = self.session.batch(len(arrays), arrays[0].shape) if len(shapes) == 1 else 0
+        if len(arrays) > size:
+            most = f", {self.session.max_batch} images at most" if self.session.max_batch else ""
+            raise UsageError(f"a batch is {spec.shape}{most}, got {len(arrays)} images of shapes {sorted(shapes)}")
         return {spec.name: _cast(np.stack([*arrays, *[arrays[-1]] * (size - len(arrays))]), spec.dtype)}
 
-    @property
-    def _fixed_batch(self) -> int | None:
-        size = self.manifest.inputs[0].shape[0]
-        return size if isinstance(size, int) else None
+    def _predict(self, batch: Sequence[Prepared]) -> list[tasks.Result]:
+        """Results of images of one size, in as many parts as the session needs."""
+        results: list[tasks.Result] = []
+        while len(results) < len(batch):
+            left = batch[len(results) :]
+            size = self.session.batch(len(left), self.inputs(left[0])[0].shape)
+            results += tasks.predict(self.manifest, left[:size], self._run)
+        return results
 
     def _run(self, arrays: Sequence[NDArray[np.float32]]) -> dict[str, NDArray]:
         """Outputs for these arrays, without those for what filled a fixed batch up."""
@@ -184,6 +200,37 @@ def _cast(batch: NDArray[np.float32], dtype: str) -> NDArray:
         return np.clip(np.rint(batch), limits.min, limits.max).astype(dtype)
     with np.errstate(over="ignore"):  # too large for float16 is infinite
         return batch.astype(np.float16) if dtype == "float16" else batch
+
+
+def _plan(bundle: Path, manifest: Manifest, precision: str, device: str) -> Path:
+    """The bundle's plan for this machine."""
+    if device != "cuda":
+        raise UsageError(f"engine tensorrt runs on device cuda only, not on {device}")
+    return plan.find(bundle, manifest, precision, cuda.machine())[0]
+
+
+def _of_file(path: Path, device: str, threads: int | None, session: Session | None) -> Model:
+    if path.suffix == plan.SUFFIX:
+        manifest = _around(path)
+        return Model(manifest, session or open_session(path, device=device, threads=threads))
+    # With a session given, the file is opened for its manifest only.
+    opened = open_session(path, device="cpu" if session else device, threads=threads)
+    return Model(_embedded(path, opened.metadata), session or opened)
+
+
+def _around(path: Path) -> Manifest:
+    """The manifest of the bundle that a plan lies in; refuse (BundleError) one that was not built from the bundle's graph."""
+    bundle = path.parent.parent
+    if not path.is_file():
+        raise BundleError(f"{path}: no such file; plans are made by `make engine-…`")
+    if path.parent.name != plan.FOLDER or not (bundle / manifests.FILE_NAME).is_file():
+        raise BundleError(
+            f"{path}: no bundle around it; a plan is read where it was built, BUNDLE/{plan.FOLDER}/NAME.plan"
+        )
+    manifest, info = manifests.read(bundle), plan.read(path)
+    if not plan.of_today(info, manifest):
+        raise BundleError(f"{path}: built from another {info.graph} than the bundle has; {plan.command(path, info)}")
+    return manifest
 
 
 def _embedded(path: Path, metadata: Mapping[str, str]) -> Manifest:

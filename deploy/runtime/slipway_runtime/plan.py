@@ -131,8 +131,8 @@ class PlanInfo(_Model):
     graph_sha256: Sha256
     machine: Machine
     options: Options
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     layers: dict[str, Annotated[int, Field(ge=0)]]
     build_seconds: FiniteFloat
 
@@ -216,15 +216,15 @@ def check(plan: Path, info: PlanInfo, machine: Machine) -> None:
     """
     reason = info.stranger(machine)
     if reason:
-        raise SessionError(f"{plan}: {reason}; {rebuild(None, info.options.precision)}")
+        raise SessionError(f"{plan}: {reason}; {command(plan, info)}")
     try:
         found = manifests.sha256(plan)
     except OSError as error:
-        raise BundleError(f"{plan}: cannot be read ({error.strerror}); {rebuild(None, info.options.precision)}")
+        raise BundleError(f"{plan}: cannot be read ({error.strerror}); {command(plan, info)}")
     if found != info.plan_sha256:
         raise BundleError(
             f"{plan}: content was altered or cut off (sha256 {found[:12]}…, {sidecar(plan).name} says "
-            f"{info.plan_sha256[:12]}…); {rebuild(None, info.options.precision)}"
+            f"{info.plan_sha256[:12]}…); {command(plan, info)}"
         )
 
 
@@ -245,18 +245,31 @@ def find(bundle: Path, described: Manifest, precision: str, machine: Machine) ->
     Raises:
         SessionError: there is none; the text says why each that is there is not it, and how to build one.
     """
-    wanted = described.files.get(manifests.graph_name(precision))
     reasons = []
     for path, info in known(bundle):
         if info.options.precision != precision:
             continue
-        reason = info.stranger(machine) if info.graph_sha256 == wanted else "built from another graph"
+        reason = info.stranger(machine) if of_today(info, described) else "built from another graph"
         if reason is None:
             return path, info
         reasons.append(f"{path.name} was {reason}")
     raise SessionError(
         f"{bundle}: no TensorRT plan in {precision} for this machine{_list(reasons)}; {rebuild(described, precision)}"
     )
+
+
+def of_today(info: PlanInfo, described: Manifest) -> bool:
+    """Whether a plan was built from a graph that its bundle still has."""
+    return described.files.get(info.graph) == info.graph_sha256
+
+
+def command(plan: Path, info: PlanInfo) -> str:
+    """The command that builds a plan again, as errors end with it."""
+    try:
+        described = manifests.read(plan.parent.parent)
+    except BundleError:  # a plan that was taken out of its bundle
+        described = None
+    return rebuild(described, info.options.precision)
 
 
 def rebuild(described: Manifest | None, precision: str) -> str:

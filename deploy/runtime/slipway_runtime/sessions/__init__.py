@@ -9,7 +9,7 @@ row of a table is measured through the same two calls,
   when the outputs lie on the device, finished (the `model` boundary); its `outputs()` fetches them.
 
 A new engine is a new module in this package with two names: `SUFFIX`, of the files it opens, and `ENGINE`, called with
-(path, device, threads).
+(path, device, threads). It imports what not every machine has when a file is opened.
 """
 
 import pkgutil
@@ -27,6 +27,8 @@ from slipway_runtime.manifest import GRAPH_NAME, TensorSpec
 
 Feeds = Mapping[str, NDArray]
 DEVICES = ("cpu", "cuda")
+#: What may compute a bundle; "onnxruntime" runs the graph itself, "tensorrt" a plan that was built from it.
+ENGINES = ("onnxruntime", "tensorrt")
 
 
 class Bound(ABC):
@@ -77,6 +79,8 @@ class Session(ABC):
         inputs: the graph's inputs.
         outputs: the graph's outputs.
         metadata: what the graph's file says about itself, by key (see `manifest.METADATA_KEY`).
+        min_batch: how many images it takes at least.
+        max_batch: how many at most; None: any number.
     """
 
     name: str
@@ -86,7 +90,14 @@ class Session(ABC):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.metadata: Mapping[str, str] = {}
+        fixed = next((spec.shape[0] for spec in self.inputs if spec.shape), None)
+        self.max_batch: int | None = fixed if isinstance(fixed, int) else None
+        self.min_batch = self.max_batch or 1
         self._last: tuple[Bound, Any] | None = None
+
+    def batch(self, count: int, shape: tuple[int, ...]) -> int:
+        """How many images a batch has, where `count` of C×H×W `shape` are there: fewer than that, or more, to be filled up."""
+        return max(self.min_batch, min(count, self.max_batch or count))
 
     def run(self, feeds: Feeds) -> dict[str, NDArray]:
         """Run the graph on host arrays and return its outputs, by name, as host arrays.
