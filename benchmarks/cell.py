@@ -53,6 +53,7 @@ def measure(spec: Spec) -> Outcome:
     cv2.setNumThreads(spec.threads)
     try:
         opened = backend.open(subject, spec.precision, spec.device, spec.threads)
+        built = backend.describe(subject, spec.precision) if hasattr(backend, "describe") else None
     except (BackendError, SessionError) as error:
         return Outcome(status="unavailable", reason=str(error))
     samples: list[Sample] = tasks.named(subject.manifest.task).samples(subject.data_root, "val")
@@ -61,7 +62,7 @@ def measure(spec: Spec) -> Outcome:
     inputs = choose(subject.manifest, paths, spec.inputs, spec.batch, spec.seed, spec.shape)
     if not isinstance(opened, Program):
         engine = InProcess(load(subject.experiment.bundle, session=opened), spec.threads)
-        return _complete(engine, subject.manifest, inputs, samples, spec)
+        return _complete(engine, subject.manifest, inputs, samples, spec).model_copy(update={"built": built})
     if spec.shape:
         return Outcome(status="unavailable", reason=f"{spec.backend} takes images as its bundle prepares them")
     return _complete(opened, subject.manifest, inputs, samples, spec)

@@ -43,9 +43,10 @@ class Gpu(BaseModel):
     """One NVIDIA GPU, as its driver reports it. None: it does not tell.
 
     Attributes:
+        driver: its version; `cuda`: the newest CUDA that it knows, "13.0".
         power_limit_w: what the board may draw.
         sm_clock_mhz: of the multiprocessors, before the run; `max_sm_clock_mhz`: what they have at most;
-            `application_clock_mhz`: what someone has set.
+            `application_clock_mhz`: what someone has set; `memory_clock_mhz`: of its memory, before the run.
         throttle_reasons: what held the clock back before the run.
     """
 
@@ -53,12 +54,14 @@ class Gpu(BaseModel):
 
     name: str
     driver: str
+    cuda: str | None = None
     compute_capability: str | None
     memory_mib: int | None
     power_limit_w: float | None
     sm_clock_mhz: float | None
     max_sm_clock_mhz: float | None
     application_clock_mhz: float | None
+    memory_clock_mhz: float | None = None
     ecc: bool | None
     persistence: bool | None
     throttle_reasons: list[str]
@@ -181,12 +184,14 @@ def _gpu(handle: Any) -> Gpu:
     return Gpu(
         name=nvml.ask("DeviceGetName", handle) or "unknown",
         driver=nvml.ask("SystemGetDriverVersion") or "unknown",
+        cuda=nvml.cuda_version(),
         compute_capability=capability and "{}.{}".format(*capability),
         memory_mib=memory and memory.total >> 20,
         power_limit_w=nvml.power_limit(handle),
         sm_clock_mhz=nvml.sm_clock(handle),
         max_sm_clock_mhz=nvml.max_sm_clock(handle),
         application_clock_mhz=nvml.application_clock(handle),
+        memory_clock_mhz=nvml.memory_clock(handle),
         ecc=None if ecc is None else bool(ecc[0]),
         persistence=None if persistence is None else bool(persistence),
         throttle_reasons=nvml.throttle(handle),

@@ -18,8 +18,8 @@ THROTTLE = {
     0x080: "hw_power_brake_slowdown",
     0x100: "display_clock_setting",
 }
-#: NVML_CLOCK_SM
-_SM = 1
+#: NVML_CLOCK_SM and NVML_CLOCK_MEM
+_SM, _MEMORY = 1, 2
 
 
 def ask(name: str, *arguments: Any) -> Any:
@@ -70,6 +70,17 @@ def max_sm_clock(handle: Any) -> float | None:
 def application_clock(handle: Any) -> float | None:
     """The multiprocessors' clock that someone has set for applications, in MHz."""
     return ask("DeviceGetApplicationsClock", handle, _SM)
+
+
+def memory_clock(handle: Any) -> float | None:
+    """The clock of the GPU's memory at this moment, in MHz."""
+    return ask("DeviceGetClockInfo", handle, _MEMORY)
+
+
+def cuda_version() -> str | None:
+    """The newest CUDA that the driver knows, "13.0"."""
+    found = ask("SystemGetCudaDriverVersion_v2")
+    return found and f"{found // 1000}.{found % 1000 // 10}"
 
 
 def watts(handle: Any) -> float | None:

@@ -52,6 +52,7 @@ class Outcome(_Model):
     Attributes:
         status: "unavailable": this machine or this graph cannot do it. "failed": it should have worked.
         reason: why not, or why not all boundaries, in one line.
+        built: how the artifact was built, in one line, where it is built of the bundle's graph.
         timings: one a boundary; of a boundary that could not be timed there is none, and a reason.
         offline: of `e2e`, a sample being a pass over `offline_images` images that are all there at once.
         stages_us: each stage of single images, one after the other in one thread.
@@ -66,6 +67,7 @@ class Outcome(_Model):
 
     status: Literal["ok", "unavailable", "failed"] = "ok"
     reason: str | None = None
+    built: str | None = None
     timings: dict[Boundary, Timing] = {}
     offline: Timing | None = None
     offline_images: int = 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import nvml
 from train.compat import ops
 
 # Before any test module imports mmcv, as the rooms do it.
@@ -25,6 +26,14 @@ TINY_BOXES = ROOT / "tests" / "configs" / "det" / "tiny_scenes.py"
 TINY_MASKS = ROOT / "tests" / "configs" / "det" / "tiny_masks.py"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a GPU skip where there is none; `make test-gpu` refuses such a machine."""
+    if not nvml.handles():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU, or no driver that tells of it"))
 
 
 @pytest.fixture(autouse=True)

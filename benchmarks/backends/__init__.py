@@ -23,7 +23,8 @@ from train.errors import BackendError, UsageError
 class Backend(Protocol):
     """One way to run an experiment's model.
 
-    One that is no installed package has one more method, `version() -> str | None`: what explains its numbers instead.
+    One that is no installed package has one more method, `version() -> str | None`: what explains its numbers instead. One
+    whose artifact is built has `describe(exported, precision) -> str`: how, in one line.
 
     Attributes:
         name: as in configurations and rows.

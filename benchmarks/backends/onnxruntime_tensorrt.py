@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import backends
+from benchmarks.backends.tensorrt import PACKAGES
 from benchmarks.exported import Exported
 from benchmarks.matrix import Precision
 from train.errors import BackendError
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 class OnnxRuntimeTensorRt:
     """`model.onnx` on an NVIDIA GPU. In fp16, TensorRT chooses what it computes in half precision.
 
-    An engine is built for the shapes that come, while the timer warms up.
+    An engine is built for the shapes that come, while the timer warms up. There is no int8: the bundle's Q/DQ graph is made for
+    CPUs, with zero points that TensorRT does not take, and the provider builds from no other; backend `tensorrt` has int8.
     """
 
     name = "onnxruntime-tensorrt"
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     baseline = False
-    distributions = ("onnxruntime-gpu", "tensorrt")
+    distributions = ("onnxruntime-gpu", *PACKAGES)
 
     def artifact(self, exported: Exported, precision: Precision) -> tuple[Path, str]:
         """The fp32 graph, of which TensorRT makes both."""
@@ -40,7 +42,8 @@ class OnnxRuntimeTensorRt:
         """
         if device != "cuda":
             raise BackendError(f"{self.name} computes on NVIDIA GPUs, the device is {device}; use DEVICE=cuda")
-        # TensorRT's builder uses TF32 unless this says no; the provider has no option for it.
+        # TensorRT's builder uses TF32 unless this says no, and the provider has no option for it (onnxruntime issues 6427 and
+        # 26029). It is read once a process, which a cell's own is.
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         if find_spec("tensorrt"):
             import_module("tensorrt")  # loads the libraries of its package, which the provider needs

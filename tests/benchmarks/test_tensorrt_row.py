@@ -1,0 +1,132 @@
+"""Rows of GPUs: each says what this machine or this bundle lacks, none computes on something else."""
+
+from pathlib import Path
+
+import pytest
+from colour_bench import Bench
+
+from benchmarks import backends, exported, gates, matrix
+from benchmarks.environment import ROOT
+from slipway_runtime import cuda, plan
+from slipway_runtime.manifest import GRAPH_NAME
+from slipway_runtime.plan import Machine, Options, PlanInfo, Profile
+from train.errors import BackendError
+from train.experiment import Experiment
+
+HERE = Machine(tensorrt="10.16.1.11", cuda="13.0", driver="13.0", gpu="NVIDIA H100", compute_capability="9.0")
+ROWS = ["onnxruntime", "onnxruntime-cudagraphs", "onnxruntime-tensorrt", "tensorrt"]
+
+
+def write_plan(experiment: Experiment, machine: Machine = HERE, precision: str = "fp32") -> Path:
+    """A plan and what is said of it, in the experiment's bundle; its content is none that TensorRT would take."""
+    subject = exported.read(experiment.work, experiment.name)
+    shape = (1, 3, 8, 8)
+    options = Options(precision=precision, profiles=(Profile(minimum=shape, optimum=shape, maximum=shape),))  # type: ignore[arg-type]
+    graph = subject.manifest.files[GRAPH_NAME]
+    key = plan.key_of(graph, options, machine, 1)
+    path = plan.path_of(experiment.bundle, precision, key)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"a plan")
+    info = PlanInfo(
+        key=key,
+        plan_sha256="0" * 64,
+        graph=GRAPH_NAME,
+        graph_sha256=graph,
+        machine=machine,
+        options=options,
+        inputs=subject.manifest.inputs,
+        outputs=subject.manifest.outputs,
+        layers={"fp16": 2, "fp32": 1},
+        build_seconds=1.25,
+    )
+    plan.sidecar(path).write_text(info.to_json())
+    return path
+
+
+def row(experiment: Experiment) -> tuple[backends.Backend, exported.Exported]:
+    return backends.get("tensorrt"), exported.read(experiment.work, experiment.name)
+
+
+def test_the_row_is_of_the_plan_that_fits(colours: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "machine", lambda: HERE)
+    fits = write_plan(colours)
+    write_plan(colours, HERE.model_copy(update={"gpu": "NVIDIA A100", "compute_capability": "8.0"}))
+    backend, subject = row(colours)
+    assert backend.artifact(subject, "fp32") == (fits, "0" * 64)
+    assert (
+        backend.describe(subject, "fp32")
+        == (  # type: ignore[attr-defined]
+            "TensorRT 10.16.1.11, CUDA 13.0; layers: 2 fp16, 1 fp32; TF32 off; optimisation level 3; shapes (1, 3, 8, 8) to "
+            f"(1, 3, 8, 8), best (1, 3, 8, 8); built in 1.2 s from model.onnx {subject.manifest.files[GRAPH_NAME][:8]}"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"tensorrt": "11.4.0.106"}, "built with TensorRT 11.4.0.106, here is 10.16.1.11"),
+        ({"gpu": "NVIDIA A100", "compute_capability": "8.0"}, "built for NVIDIA A100"),
+        (None, "no TensorRT plan in fp32 for this machine; build one"),
+    ],
+)
+def test_a_plan_of_another_machine_is_none(
+    colours: Experiment, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str] | None, reason: str
+) -> None:
+    monkeypatch.setattr(cuda, "machine", lambda: HERE)
+    if changed is not None:
+        write_plan(colours, HERE.model_copy(update=changed))
+    backend, subject = row(colours)
+    for ask in (backend.artifact, lambda *which: backend.open(*which, "cuda", 1)):
+        with pytest.raises(BackendError) as caught:
+            ask(subject, "fp32")
+        assert reason in str(caught.value)
+        assert "`make engine-cls EXP=cls/colours PRECISION=fp32`" in str(caught.value)
+
+
+def test_plans_of_a_precision_are_not_another_s(colours: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "machine", lambda: HERE)
+    write_plan(colours, precision="fp16")
+    backend, subject = row(colours)
+    with pytest.raises(BackendError, match="no TensorRT plan in fp32"):
+        backend.artifact(subject, "fp32")
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "onnxruntime"])
+def test_on_the_cpu_they_are_unavailable(colours: Experiment, name: str) -> None:
+    subject = exported.read(colours.work, colours.name)
+    with pytest.raises(BackendError, match=f"^{name} .* device is cpu; use DEVICE=cuda$"):
+        backends.get(name).open(subject, "fp32", "cpu", 1)
+
+
+def test_cuda_graphs_are_of_one_size(colours: Experiment) -> None:
+    subject = exported.read(colours.work, colours.name)
+    with pytest.raises(BackendError, match="this one's vary; export with SHAPE=static"):
+        backends.get("onnxruntime-cudagraphs").open(subject, "fp32", "cuda", 1)
+
+
+def test_without_a_gpu_every_row_says_so_and_none_is_measured(colours: Experiment, bench: Bench) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    code, found = bench(colours, f"backends=[{', '.join(ROWS)}]", arguments=["--device", "cuda"])
+    assert code == 4, "nothing could be measured"
+    reasons = {each["backend"]: (each["status"], each["reason"]) for each in found["rows"]}
+    assert {status for status, _ in reasons.values()} == {"unavailable"}
+    assert "needs CUDAExecutionProvider" in reasons["onnxruntime"][1]
+    assert "export with SHAPE=static" in reasons["onnxruntime-cudagraphs"][1]
+    assert "needs TensorrtExecutionProvider" in reasons["onnxruntime-tensorrt"][1]
+    assert "driver" in reasons["tensorrt"][1]
+    assert found["accuracy"] == []
+
+
+def test_the_gpus_matrix_and_gates_are_valid() -> None:
+    folder = ROOT / "configs" / "bench"
+    asked = matrix.read(folder / "cuda.yaml")
+    for name, precision in asked.engines:
+        backends.check(name, precision)
+    assert {("tensorrt", "int8"), ("pytorch-cudagraphs", "fp16"), matrix.BASELINE} <= set(asked.engines)
+    for limit in gates.read(folder / "gpu_gates.yaml").speed:
+        assert (limit.backend, limit.precision) in asked.engines
+        assert limit.batch in asked.batch_sizes
