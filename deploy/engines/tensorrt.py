@@ -53,7 +53,7 @@ def build(request: Request) -> Built:
             f"{path.name}: TensorRT {machine.tensorrt} on {machine.gpu}, TF32 {'on' if options.tf32 else 'off'}, level "
             f"{options.optimization_level}, shapes {' and '.join(map(shapes, options.profiles))}"
         )
-        model = graphs.prepare(bundle, described, options.precision, able)
+        model = graphs.prepare(bundle, described, options.precision, able, options.profiles)
         info = _build(request, folder / path.name, model, described, key, machine)
         agreed = _agreement(request, folder / path.name, info, described)
         store.keep(folder / path.name, path, info)
@@ -100,6 +100,9 @@ def _build(
 ) -> PlanInfo:
     """Build at `path` and compare the precision; the description lies beside it."""
     options, graph = request.options, manifests.graph_name(request.options.precision)
+    for node in model.graph.node:
+        # TensorRT's layers say which nodes they were made of.
+        node.name = node.name or node.output[0]
     content = path.with_suffix(".onnx")
     content.write_bytes(model.SerializeToString())
     spec = Spec(

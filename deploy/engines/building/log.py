@@ -16,7 +16,7 @@ _KEPT = 200
 def logger(trt: Any) -> Any:
     """An ILogger that shows errors on stderr, a line each, and remembers warnings: `said()`, `lines`."""
 
-    class Log(trt.ILogger):  # type: ignore[name-defined,misc]
+    class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: deque[str] = deque(maxlen=_KEPT)
@@ -41,7 +41,7 @@ def logger(trt: Any) -> Any:
 def monitor(trt: Any) -> Any:
     """An IProgressMonitor that shows on stderr which phases run and how far each is."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined,misc]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.phases: dict[str, list[int]] = {}
