@@ -2,10 +2,13 @@
 
 import contextlib
 import io
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
@@ -49,6 +52,8 @@ _BAD_MACHINE = (
     ort_state.RuntimeException,
     RuntimeError,
 )
+#: How it names what CUDA and its libraries report, which it raises as it does a damaged file.
+_CUDA_FAILED = re.compile(r"\b(CUDA|CUDNN|CUBLAS|CUFFT)\b", re.IGNORECASE)
 
 
 class OnnxRuntimeSession(Session):
@@ -60,35 +65,45 @@ class OnnxRuntimeSession(Session):
         threads: inside an operator, on the CPU; the engine decides when `None`.
         provider: an execution provider and its options, to be asked before the device's own; that one then computes what
             the first does not take.
+        cuda_graphs: whether bound calls launch a recorded CUDA graph, on device "cuda"; each keeps outputs of its own.
 
     Raises:
         BundleError: a damaged file, or external data that is missing or lies outside the file's folder (ONNX Runtime
             looks at that since 1.24; Python 3.10 has 1.23).
-        SessionError: a device that is not there. Never a silent fall-back to the CPU.
+        SessionError: a device that is not there or does not start, or CUDA graphs of shapes that vary. Never a silent
+            fall-back to the CPU.
     """
 
     name = "onnxruntime"
 
     def __init__(
-        self, path: Path, device: str = "cpu", threads: int | None = None, provider: Provider | None = None
+        self,
+        path: Path,
+        device: str = "cpu",
+        threads: int | None = None,
+        provider: Provider | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         self.device = device
-        self._session = _open(
-            path, device, threads, [provider, _PROVIDERS[device]] if provider else [_PROVIDERS[device]]
-        )
+        self._cuda_graphs = cuda_graphs
+        self._unrecorded = _recorded(-1) if cuda_graphs else None
+        own = _own(device, cuda_graphs)
+        self._session = _open(path, device, threads, [provider, own] if provider else [own])
         try:
             super().__init__(_specs(self._session.get_inputs()), _specs(self._session.get_outputs()))
             self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         except ValueError as error:
             raise BundleError(f"{path}: not a usable ONNX file ({_line(error)}); export again")
+        if cuda_graphs:
+            _refuse_symbols(path, (*self.inputs, *self.outputs))
 
     def _run(self, feeds: Feeds) -> dict[str, NDArray]:
         names = [spec.name for spec in self.outputs]
         with _translated(self.name):
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            return dict(zip(names, self._session.run(names, dict(feeds), self._unrecorded), strict=True))
 
     def _bind(self, feeds: Feeds) -> Bound:
-        return _Bound(self, feeds)
+        return _Recorded(self, feeds) if self._cuda_graphs else _Bound(self, feeds)
 
 
 class _Bound(Bound):
@@ -119,8 +134,56 @@ class _Bound(Bound):
         return {name: value.numpy() for name, value in zip(self._names, outputs, strict=True)}
 
 
+class _Recorded(_Bound):
+    """Inputs and outputs that stay where they are, as a CUDA graph needs them; ONNX Runtime records it at the first call."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, session: OnnxRuntimeSession, feeds: Feeds) -> None:
+        super().__init__(session, feeds)
+        self._options = _recorded(next(self._numbers))
+        with _translated(session.name):
+            self._outputs = [
+                ort.OrtValue.ortvalue_from_shape_and_type(spec.shape, np.dtype(spec.dtype), self._device, 0)
+                for spec in session.outputs
+            ]
+            for name, value in zip(self._names, self._outputs, strict=True):
+                self._binding.bind_ortvalue_output(name, value)
+
+    def _compute(self) -> Any:
+        with _translated(self._session.name):
+            self._engine.run_with_iobinding(self._binding, self._options)
+            self._binding.synchronize_outputs()
+        return self._outputs
+
+
 SUFFIX = ".onnx"
 ENGINE = OnnxRuntimeSession
+
+
+def _own(device: str, cuda_graphs: bool) -> Provider:
+    """A device's own provider."""
+    name, options = _PROVIDERS[device]
+    if not cuda_graphs:
+        return name, options
+    if device != "cuda":
+        raise SessionError(f"CUDA graphs are for device cuda, not {device}")
+    return name, {**options, "enable_cuda_graph": "1"}
+
+
+def _recorded(number: int) -> ort.RunOptions:
+    """Options of a call: which CUDA graph it records or launches; −1: none, for arrays that lie elsewhere each time."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options
+
+
+def _refuse_symbols(path: Path, specs: Sequence[TensorSpec]) -> None:
+    for spec in specs:
+        if any(isinstance(size, str) for size in spec.shape):
+            raise SessionError(
+                f"{path}: CUDA graphs need fixed shapes, '{spec.name}' is {spec.shape}; export with SHAPE=static"
+            )
 
 
 def _open(path: Path, device: str, threads: int | None, providers: list[Provider]) -> ort.InferenceSession:
@@ -142,16 +205,23 @@ def _open(path: Path, device: str, threads: int | None, providers: list[Provider
         options.intra_op_num_threads = threads
     try:
         session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except _BAD_FILE as error:
-        raise BundleError(f"{path}: not a usable ONNX file ({_line(error)}); export again")
-    except _BAD_MACHINE as error:
-        raise SessionError(f"{path}: onnxruntime cannot run this graph on {device} ({_line(error)})")
+    except (*_BAD_FILE, *_BAD_MACHINE) as error:
+        raise _refused(path, device, error)
     if session.get_providers()[0] != provider:
         raise SessionError(
             f"{provider} did not start, onnxruntime offers {', '.join(session.get_providers())} instead;"
             f" it needs CUDA {ort.cuda_version} with cuDNN and a driver for it, or use device cpu"
         )
     return session
+
+
+def _refused(path: Path, device: str, error: Exception) -> BundleError | SessionError:
+    """What an error at opening means: a bad file, or a machine that cannot run it."""
+    # The path may well lie in a folder called cuda.
+    of_cuda = device == "cuda" and _CUDA_FAILED.search(str(error).replace(str(path), ""))
+    if isinstance(error, _BAD_FILE) and not of_cuda:
+        return BundleError(f"{path}: not a usable ONNX file ({_line(error)}); export again")
+    return SessionError(f"{path}: onnxruntime cannot run this graph on {device} ({_line(error)})")
 
 
 def _specs(nodes: Sequence[Any]) -> list[TensorSpec]:
