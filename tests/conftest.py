@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trt_fixtures import tensorrt_stand_in  # noqa: F401 -- a fixture of every room
 
 from benchmarks import nvml
 from train.compat import ops
