@@ -263,20 +263,20 @@ def of_today(info: PlanInfo, described: Manifest) -> bool:
     return described.files.get(info.graph) == info.graph_sha256
 
 
-def command(plan: Path, info: PlanInfo) -> str:
-    """The command that builds a plan again, as errors end with it."""
+def command(plan: Path, info: PlanInfo, variables: str = "") -> str:
+    """The command that builds a plan again, as errors end with it, with more variables of `make` where given."""
     try:
         described = manifests.read(plan.parent.parent)
     except BundleError:  # a plan that was taken out of its bundle
         described = None
-    return rebuild(described, info.options.precision)
+    return rebuild(described, info.options.precision, variables)
 
 
-def rebuild(described: Manifest | None, precision: str) -> str:
+def rebuild(described: Manifest | None, precision: str, variables: str = "") -> str:
     """The command that builds a plan of a precision, as errors end with it."""
     kinds = {"classification": "cls", "detection": "det", "segmentation": "seg"}
     kind, name = (kinds[described.task], described.name) if described else ("cls|det|seg", "…")
-    return f"build one with `make engine-{kind} EXP={name} PRECISION={precision}`"
+    return f"build one with `make engine-{kind} {' '.join((f'EXP={name} PRECISION={precision}', variables)).strip()}`"
 
 
 def _version(machine: Machine) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from slipway_runtime.sessions import Bound, Feeds, Session
 from slipway_runtime.trt import Engine
 
 Shape = tuple[int, ...]
+#: The variables of `make` that give a plan its profiles.
+_SHAPES = "BATCH=MIN:OPT:MAX SIZE=MINHxW:OPTHxW:MAXHxW"
 
 
 class TensorRtSession(Session):
@@ -123,7 +125,7 @@ class TensorRtSession(Session):
         if not fitting:
             raise SessionError(
                 f"{self._path}: input '{self.inputs[0].name}' has shape {shape}, the plan takes "
-                f"{' or '.join(map(_text, self.profiles))}; for other shapes {plan.command(self._path, self.info)}"
+                f"{' or '.join(map(_text, self.profiles))}; for others {plan.command(self._path, self.info, _SHAPES)}"
             )
         return min(fitting, key=lambda index: self.profiles[index].distance(shape))
 
