@@ -60,9 +60,7 @@ def gpu() -> Gpu:
             f"the NVIDIA driver knows CUDA up to {_version(driver)}, cuda-bindings needs {_version(runtime)};"
             f" update the driver or `pip install 'cuda-bindings<{major + 1}'`"
         )
-    (count,) = _call("cudaGetDeviceCount")
-    if not count:
-        raise SessionError("no NVIDIA GPU found; look at CUDA_VISIBLE_DEVICES, or use device cpu")
+    _call("cudaGetDeviceCount")  # fails where there is none
     (found,) = _call("cudaGetDeviceProperties", 0)
     name = found.name.decode() if isinstance(found.name, bytes) else found.name
     return Gpu(name.rstrip("\0"), f"{found.major}.{found.minor}", _version(driver), _version(runtime))
@@ -245,7 +243,9 @@ def _call(name: str, *arguments: Any) -> tuple[Any, ...]:
     if status.name == "cudaErrorMemoryAllocation":
         raise OutOfMemoryError(f"{failed}; use a smaller batch or smaller images")
     if status.name in ("cudaErrorInsufficientDriver", "cudaErrorNoDevice"):
-        raise SessionError(f"{failed}; no NVIDIA driver or GPU that serves: look at `nvidia-smi`, or use device cpu")
+        raise SessionError(
+            f"{failed}; no NVIDIA GPU, or no driver for it: look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use device cpu"
+        )
     raise SessionError(failed)
 
 
