@@ -137,14 +137,11 @@ class Stream:
             queued = enqueue()
         finally:
             status, recorded = cuda.cudaStreamEndCapture(self.handle)
-            if int(status):
-                cuda.cudaGetLastError()  # it would be taken for the next call's
-        if int(status) or not int(recorded):
-            return None
-        try:
-            return Graph(recorded) if queued else None
-        finally:
-            cuda.cudaGraphDestroy(recorded)
+            cuda.cudaGetLastError()  # what failed would be taken for the next call's failure
+            graph = Graph(recorded) if queued and not int(status) else None
+            if not int(status):
+                cuda.cudaGraphDestroy(recorded)
+        return graph
 
 
 class Graph:
