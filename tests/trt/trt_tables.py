@@ -24,74 +24,33 @@ ABOUT = [
     "enums: members and their numbers. functions: of the module. names: every public name of the module.",
     "overridden: methods that a subclass gives, as the docstring of the class shows them; the class itself may lack them.",
 ]
-CLASSES = tuple(
-    [
-        "Builder",
-        "IBuilderConfig",
-        "INetworkDefinition",
-        "ILayer",
-        "ITensor",
-        "IOptimizationProfile",
-        "IProgressMonitor",
-        "ITimingCache",
-        "OnnxParser",
-        "ParserError",
-        "Runtime",
-        "ICudaEngine",
-        "IExecutionContext",
-        "IOutputAllocator",
-        "EngineInspector",
-        "ISerializationConfig",
-        "IHostMemory",
-        "ILogger",
-        "Logger",
-        "Dims",
-    ]
+CLASSES = re.findall(
+    r"\w+",
+    """
+    Builder IBuilderConfig INetworkDefinition ILayer ITensor IOptimizationProfile IProgressMonitor ITimingCache
+    OnnxParser ParserError Runtime ICudaEngine IExecutionContext IOutputAllocator EngineInspector
+    ISerializationConfig IHostMemory ILogger Logger Dims
+    """,
 )
-ENUMS = tuple(
-    [
-        "BuilderFlag",
-        "DataType",
-        "EngineCapability",
-        "EngineStat",
-        "ErrorCode",
-        "ExecutionContextAllocationStrategy",
-        "HardwareCompatibilityLevel",
-        "LayerInformationFormat",
-        "LayerType",
-        "MemoryPoolType",
-        "NetworkDefinitionCreationFlag",
-        "OnnxParserFlag",
-        "PreviewFeature",
-        "ProfilingVerbosity",
-        "QuantizationFlag",
-        "RuntimePlatform",
-        "SerializationFlag",
-        "TacticSource",
-        "TempfileControlFlag",
-        "TensorFormat",
-        "TensorIOMode",
-        "TensorLocation",
-        "TilingOptimizationLevel",
-    ]
+ENUMS = re.findall(
+    r"\w+",
+    """
+    BuilderFlag DataType EngineCapability EngineStat ErrorCode ExecutionContextAllocationStrategy
+    HardwareCompatibilityLevel LayerInformationFormat LayerType MemoryPoolType NetworkDefinitionCreationFlag
+    OnnxParserFlag PreviewFeature ProfilingVerbosity QuantizationFlag RuntimePlatform SerializationFlag
+    TacticSource TempfileControlFlag TensorFormat TensorIOMode TensorLocation TilingOptimizationLevel
+    """,
 )
 #: The libraries' functions that the bindings refer to; the last four, of 8.6, are C++'s.
-STUBBED = tuple(
-    [
-        "createInferBuilder_INTERNAL",
-        "createInferRefitter_INTERNAL",
-        "createInferRuntime_INTERNAL",
-        "createNvOnnxParser_INTERNAL",
-        "createNvOnnxParserRefitter_INTERNAL",
-        "getBuilderPluginRegistry",
-        "getPluginRegistry",
-        "getNvOnnxParserVersion",
-        "initLibNvInferPlugins",
-        "_ZN11nvuffparser15createUffParserEv",
-        "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi",
-        "_ZN14nvcaffeparser117createCaffeParserEv",
-        "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
-    ]
+STUBBED = re.findall(
+    r"\w+",
+    """
+    createInferBuilder_INTERNAL createInferRefitter_INTERNAL createInferRuntime_INTERNAL
+    createNvOnnxParser_INTERNAL createNvOnnxParserRefitter_INTERNAL getBuilderPluginRegistry getPluginRegistry
+    getNvOnnxParserVersion initLibNvInferPlugins _ZN11nvuffparser15createUffParserEv
+    _ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi _ZN14nvcaffeparser117createCaffeParserEv
+    _ZN14nvcaffeparser123shutdownProtobufLibraryEv
+    """,
 )
 _LIBRARY = re.compile(rb"\0(libnv\w+\.so\.\d+)(?=\0)")
 _SIGNATURE = re.compile(r"^(?:\d+\. )?(\w+)\((.*)\) -> ", re.MULTILINE)

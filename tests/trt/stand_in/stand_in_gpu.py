@@ -55,6 +55,7 @@ class Event:
     def __init__(self) -> None:
         self.stream: Stream | None = None
         self.done = True
+        self.time = 0.0
 
 
 class Gpu:

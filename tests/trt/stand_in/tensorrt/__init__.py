@@ -47,8 +47,9 @@ def get_nv_onnx_parser_version() -> int:
 
 
 def init_libnvinfer_plugins(logger: Any, namespace: str) -> bool:
-    """There are no plugins here."""
-    raise NotImplementedError("the stand-in of TensorRT has no plugins")
+    """Register TensorRT's own plugins, which some of ONNX's operators become."""
+    _network.PLUGINS.ready = True
+    return True
 
 
 def __getattr__(name: str) -> Any:

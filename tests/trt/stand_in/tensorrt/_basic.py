@@ -107,7 +107,7 @@ class Dims(Real):
         return iter(self._shape)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dims | tuple | list) and tuple(self) == tuple(other)
+        return isinstance(other, Dims) and tuple(self) == tuple(other)
 
     def __hash__(self) -> int:
         return hash(self._shape)

@@ -7,7 +7,7 @@ from typing import Any
 from stand_in_gpu import seed as device_seed
 
 from . import _layers, _plan
-from ._api import MAJOR, TABLE, Real
+from ._api import TABLE, Real
 from ._basic import (
     BuilderFlag,
     Dims,
@@ -63,11 +63,11 @@ class IProgressMonitor(Real):
 class ITimingCache(Real):
     """How often a graph was built: all that the stand-in has to remember."""
 
-    def __init__(self, entries: dict[str, Any]) -> None:
-        self._entries = entries
+    def __init__(self, entries: dict[str, Any], gpu: dict[str, str]) -> None:
+        self._entries, self._gpu = entries, gpu
 
     def serialize(self) -> IHostMemory:
-        return IHostMemory(json.dumps({"timing": self._entries, **_plan.gpu()}).encode())
+        return IHostMemory(json.dumps({"timing": self._entries, "gpu": self._gpu}).encode())
 
     def combine(self, input_cache: "ITimingCache", ignore_mismatch: bool) -> bool:
         self._entries |= input_cache._entries
@@ -121,6 +121,9 @@ class IBuilderConfig(Real):
         return int(self._values["tactics"])
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+        if not profile._shapes:
+            self._log.error("Error Code 3: API Usage Error (the optimization profile is not valid)")
+            return -1
         self._profiles.append(profile)
         return len(self._profiles) - 1
 
@@ -129,13 +132,16 @@ class IBuilderConfig(Real):
     def create_timing_cache(self, serialized_timing_cache: Any) -> ITimingCache | None:
         content = bytes(serialized_timing_cache)
         try:
-            entries = json.loads(content)["timing"] if content else {}
-        except (ValueError, KeyError):
+            found = json.loads(content) if content else {"timing": {}, "gpu": _plan.gpu()}
+            return ITimingCache(found["timing"], found["gpu"])
+        except (ValueError, KeyError, TypeError):
             self._log.error("Error Code 1: Serialization (the timing cache cannot be deserialized)")
             return None
-        return ITimingCache(entries)
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        if cache._gpu != _plan.gpu() and not ignore_mismatch:
+            self._log.error("Error Code 3: API Usage Error (the timing cache was made on another device)")
+            return False
         self._cache = cache
         return True
 
@@ -220,6 +226,7 @@ class Builder(Real):
             "workspace": config._pools[MemoryPoolType.WORKSPACE],
             "tactics": config._values["tactics"],
             "verbosity": int(verbosity),
+            "plugins": network._plugins(),
             "layers": layers,
         }
         return IHostMemory(_plan.encode(asked, network._graph.SerializeToString()))  # type: ignore[union-attr]
@@ -272,6 +279,3 @@ class Builder(Real):
 
 def _fits(shape: Dims, of: Dims) -> bool:
     return len(shape) == len(of) and all(size == own or own == -1 for size, own in zip(shape, of, strict=True))
-
-
-assert MAJOR >= 8

@@ -82,7 +82,12 @@ class IExecutionContext(Real):
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if not self._engine._known(name):
             return False
-        self._addresses[name] = _integer(memory)
+        if _integer(memory) % _ALIGNMENT:
+            self._log.error(
+                f"Error Code 3: API Usage Error (the address of {name} is not aligned to {_ALIGNMENT} bytes)"
+            )
+            return False
+        self._addresses[name] = memory
         return True
 
     def get_tensor_address(self, name: str) -> int:
@@ -140,14 +145,23 @@ class IExecutionContext(Real):
             self._log.error(f"IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime ({fault})")
             return False
         for name, allocator in self._allocators.items():
-            size = max(found[name].size, 1) * _itemsize(found[name].dtype)
-            targets[name] = int(allocator.reallocate_output(name, self._addresses.get(name, 0), size, _ALIGNMENT) or 0)
+            targets[name] = self._give(allocator, name, found[name].size * _itemsize(found[name].dtype))
             if not targets[name]:
-                self._log.error(f"IExecutionContext::enqueueV3: Error Code 2: OutOfMemory ({size} bytes for {name})")
                 return False
             allocator.notify_shape(name, Dims(found[name].shape))
         stream.add(lambda: self._write(found, targets))
         return True
+
+    def _give(self, allocator: Any, name: str, size: int) -> int:
+        """The address that an allocator gives; 0 and a line in the log where it gives none."""
+        try:
+            address = int(allocator.reallocate_output(name, self._addresses.get(name, 0), size, _ALIGNMENT) or 0)
+        except Exception as error:  # noqa: BLE001 -- the bindings log whatever Python raises
+            self._log.error(f"Exception caught in reallocate_output(): {error}")
+            address = 0
+        if not address:
+            self._log.error(f"IExecutionContext::enqueueV3: Error Code 2: OutOfMemory ({size} bytes for {name})")
+        return address
 
     def _reason(self, stream: Stream) -> str:
         """Why nothing can be enqueued; empty where it can."""

@@ -23,6 +23,7 @@ from ._basic import (
     dtype_of,
 )
 from ._context import IExecutionContext
+from ._network import PLUGINS
 
 #: Operators whose result's size depends on what they read.
 _DEPENDENT = ("NonZero", "NonMaxSuppression", "Unique", "Compress")
@@ -53,6 +54,11 @@ class Runtime(Real):
             asked, graph = _plan.decode(bytes(serialized_engine), self._host_code)
         except _plan.Refused as refused:
             self._log.error(str(refused))
+            return None
+        if asked["plugins"] and not PLUGINS.ready:
+            self._log.error(
+                f"IPluginRegistry::getCreator: Error Code 4: API Usage Error (Cannot find plugin: {asked['plugins'][0]})"
+            )
             return None
         return ICudaEngine(asked, graph, bytes(serialized_engine), self._log)
 

@@ -53,6 +53,16 @@ _TYPES |= {
 _TYPES |= {"Reshape": "SHUFFLE", "Transpose": "SHUFFLE", "NonZero": "NON_ZERO"}
 
 
+class _Plugins:
+    """Whether TensorRT's own plugins were registered in this process; the parser of 8.6 does it itself."""
+
+    ready = False
+
+
+PLUGINS = _Plugins()
+_NATIVE = (TABLE["enums"].get("OnnxParserFlag") or {}).get("NATIVE_INSTANCENORM")
+
+
 class ITensor(Real):
     """A tensor of a network."""
 
@@ -128,13 +138,20 @@ class INetworkDefinition(Real):
         self._graph: onnx.ModelProto | None = None
         self._types: dict[str, onnx.TypeProto.Tensor] = {}
         self._layers: list[ILayer] = []
+        self._by_plugin: set[str] = set()
 
-    def _take(self, model: onnx.ModelProto) -> None:
+    def _take(self, model: onnx.ModelProto, by_plugin: set[str]) -> None:
+        self._by_plugin = by_plugin
         inferred = shape_inference.infer_shapes(model, data_prop=True).graph
         known = [*inferred.value_info, *inferred.input, *inferred.output]
         self._types = {each.name: each.type.tensor_type for each in known}
         self._graph = model
         self._layers = [ILayer(node, self) for node in model.graph.node if node.op_type != "Constant"]
+
+    def _plugins(self) -> list[str]:
+        """The operators of the graph that become plugins."""
+        nodes = self._graph.graph.node if self._graph else []
+        return sorted({node.op_type for node in nodes} & self._by_plugin)
 
     def _weights(self) -> set[str]:
         return {each.name for each in self._graph.graph.initializer} if self._graph else set()
@@ -237,7 +254,8 @@ class OnnxParser(Real):
     def __init__(self, network: INetworkDefinition, logger: Any) -> None:
         self._network, self._log = network, Log(logger)
         self._errors: list[ParserError] = []
-        self._flags = 0
+        #: From 10 on InstanceNormalization is native unless asked otherwise.
+        self._flags = 0 if _NATIVE is None else 1 << int(_NATIVE)
 
     num_errors = property(lambda self: len(self._errors))
 
@@ -283,6 +301,8 @@ class OnnxParser(Real):
                 onnx.external_data_helper.load_external_data_for_model(found, str(Path(path).parent))
         except Exception:  # noqa: BLE001 -- protobuf has many, and the real parser one answer
             return self._refuse("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model.", -1, None)
+        if MAJOR < 10:
+            PLUGINS.ready = True
         constants = {each.name: each for each in found.graph.initializer}
         constants |= {
             n.output[0]: n.attribute[0].t
@@ -294,14 +314,18 @@ class OnnxParser(Real):
             if reason:
                 self._refuse(reason[0], reason[1], index, node)
         if not self._errors:
-            self._network._take(found)
+            self._network._take(found, self._by_plugin())
         return not self._errors
+
+    def _by_plugin(self) -> set[str]:
+        native = _NATIVE is not None and self.get_flag(_NATIVE)
+        return set(OPERATORS["plugins"][VERSION]) - ({"InstanceNormalization"} if native else set())
 
     def _reason(self, node: onnx.NodeProto, constants: dict) -> tuple[str, str] | None:
         if node.domain not in ("", "ai.onnx") or not self.supports_operator(node.op_type):
             return "UNSUPPORTED_NODE", f"No importer registered for op: {node.op_type}"
-        if node.op_type == "TopK" and MAJOR < 10 and node.input[1] not in constants:
-            return "UNSUPPORTED_NODE", "This version of TensorRT only supports input K as an initializer"
+        if node.op_type in self._by_plugin() and not PLUGINS.ready:
+            return "UNSUPPORTED_NODE", f"{node.op_type} plugin was not found in the plugin registry!"
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
             zero = constants.get(node.input[2])
             if zero is None or zero.data_type != onnx.TensorProto.INT8 or np.any(numpy_helper.to_array(zero)):
@@ -312,6 +336,3 @@ class OnnxParser(Real):
         self._log.error(f"In node {index} ({node.op_type if node else 'graph'}): {code}: {text}")
         self._errors.append(ParserError(ErrorCode.__members__.get(code, ErrorCode.INTERNAL_ERROR), text, index, node))
         return False
-
-
-assert TABLE["version"] == VERSION

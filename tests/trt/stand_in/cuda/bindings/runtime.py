@@ -4,6 +4,7 @@ As with the real module every call returns a tuple that begins with its cudaErro
 """
 
 import ctypes
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from functools import wraps
@@ -349,7 +350,19 @@ def cudaEventCreateWithFlags(flags: int) -> cudaEvent_t:
 def cudaEventRecord(event: object, stream: object) -> None:
     found, place = GPU.find(event, Event), GPU.find(stream, Stream)
     found.stream, found.done = place, False  # type: ignore[attr-defined]
-    place.add(lambda: setattr(found, "done", True))  # type: ignore[attr-defined]
+
+    def reached() -> None:
+        found.done, found.time = True, time.perf_counter()  # type: ignore[attr-defined]
+
+    place.add(reached)  # type: ignore[attr-defined]
+
+
+@_call(1)
+def cudaEventElapsedTime(start: object, end: object) -> float:
+    first, last = GPU.find(start, Event), GPU.find(end, Event)
+    if not (first.done and last.done):  # type: ignore[attr-defined]
+        raise Fault("cudaErrorNotReady")
+    return 1000 * (last.time - first.time)  # type: ignore[attr-defined]
 
 
 @_call(0)
