@@ -131,7 +131,7 @@ def _fits(spec: TensorSpec, dtype: str, shape: Sequence[int]) -> bool:
 
 
 # TensorRT keeps the logger that it met first for the whole process: there is one, not one a session.
-@lru_cache
+@lru_cache(maxsize=1)
 def _log(trt: Any) -> Any:
     class Log(trt.ILogger):
         def __init__(self) -> None:
@@ -145,7 +145,7 @@ def _log(trt: Any) -> Any:
     return Log()
 
 
-@lru_cache
+@lru_cache(maxsize=1)
 def _allocator(trt: Any) -> Any:
     class Allocator(trt.IOutputAllocator):
         def __init__(self) -> None:
