@@ -1,5 +1,6 @@
 """The TensorRT session on the stand-in (tests/trt), for TensorRT 8.6, 10 and 11."""
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -512,3 +513,21 @@ def test_without_a_gpu_the_real_path_says_so(bundle: Path) -> None:
         pytest.skip("this machine has an NVIDIA driver")
     with pytest.raises(SessionError, match="no NVIDIA driver found"):
         slipway_runtime.load(bundle, device="cuda", engine="tensorrt")
+
+
+def test_a_session_leaves_nothing_on_the_gpu(tmp_path: Path, trt: ModuleType) -> None:
+    gpu = sys.modules["stand_in_gpu"].GPU
+    session = session_of(plan_of(trt, tmp_path))
+    x = random(2, 3, 8, 8)
+    bound = session.bind({"x": x})
+    for _ in range(3):
+        bound()
+    found = session.run({"x": x})
+    gc.disable()
+    try:
+        del session, bound
+        assert {line.split(" ", 3)[-1] for line in gpu.live()} == {"host memory"}  # what `found` is a view of
+        del found
+        assert gpu.live() == []
+    finally:
+        gc.enable()

@@ -40,6 +40,8 @@ class Bound(ABC):
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        # The session remembers this, not the call itself: each would keep the other, and its memory on the device.
+        self._token = object()
 
     def __call__(self) -> None:
         """Run the graph; returns when its outputs lie on the device, finished.
@@ -48,7 +50,7 @@ class Bound(ABC):
             SessionError: the graph failed on this input.
         """
         self._session._last = None
-        self._session._last = (self, self._compute())
+        self._session._last = (self._token, self._compute())
 
     def outputs(self) -> dict[str, NDArray]:
         """The outputs of the session's last call, by name, as host arrays.
@@ -57,7 +59,7 @@ class Bound(ABC):
             SessionError: that call was not this one's.
         """
         caller, found = self._session._last or (None, None)
-        if caller is not self:
+        if caller is not self._token:
             raise SessionError(f"{self._session.name}: these outputs were given up; call again before asking for them")
         return self._fetch(found)
 
@@ -93,7 +95,7 @@ class Session(ABC):
         fixed = next((spec.shape[0] for spec in self.inputs if spec.shape), None)
         self.max_batch: int | None = fixed if isinstance(fixed, int) else None
         self.min_batch = self.max_batch or 1
-        self._last: tuple[Bound, Any] | None = None
+        self._last: tuple[object, Any] | None = None
 
     def batch(self, count: int, shape: tuple[int, ...]) -> int:
         """How many images a batch has, where `count` of C×H×W `shape` are there: fewer than that, or more, to be filled up."""

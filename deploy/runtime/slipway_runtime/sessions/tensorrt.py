@@ -1,6 +1,7 @@
 """TensorRT: `.plan` on an NVIDIA GPU, by TensorRT 8.6, 10 or 11."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from slipway_runtime import cuda, plan
 from slipway_runtime.errors import SessionError
+from slipway_runtime.manifest import TensorSpec
 from slipway_runtime.plan import Profile
 from slipway_runtime.sessions import Bound, Feeds, Session
 from slipway_runtime.trt import Engine
@@ -56,9 +58,9 @@ class TensorRtSession(Session):
         #: Grows with every change of the context that a recorded graph does not survive.
         self.epoch = 0
         self._input = cuda.Buffer()
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self.engine, self.outputs)
         #: Of bound calls, which leave their outputs on the device.
-        self.bound_outputs = Outputs(self)
+        self.bound_outputs = Outputs(self.engine, self.outputs)
 
     def batch(self, count: int, shape: Shape) -> int:
         """As `Session.batch`, of the profiles that take images of this size."""
@@ -106,7 +108,7 @@ class TensorRtSession(Session):
             SessionError: TensorRT failed, or the GPU has too little memory for the outputs.
         """
         self.engine.context.set_tensor_address(self.inputs[0].name, source.address)
-        outputs.attach()
+        outputs.attach(self.epoch)
         if not self.execute():
             outputs.refused()
             raise self.engine.failed("the plan failed on this input")
@@ -134,7 +136,7 @@ class TensorRtSession(Session):
         self.take(array.shape)
         staged = self.place(array, self._input)
         self.enqueue(self._input, self._outputs)
-        outputs = self._outputs.fetch(self._outputs.shapes())
+        outputs = self._outputs.fetch(self._outputs.shapes(), self.host, self.stream)
         del staged  # the stream has read it
         return outputs
 
@@ -145,9 +147,10 @@ class TensorRtSession(Session):
 class Outputs:
     """Device memory for a set of outputs, which grows as they do."""
 
-    def __init__(self, session: TensorRtSession) -> None:
-        self._session = session
-        self._buffers = {spec.name: cuda.Buffer() for spec in session.outputs}
+    def __init__(self, engine: Engine, specs: Sequence[TensorSpec]) -> None:
+        self._engine = engine
+        self._dtypes = {spec.name: spec.dtype for spec in specs}
+        self._buffers = {spec.name: cuda.Buffer() for spec in specs}
         self._allocators: dict[str, Any] = {}
         self._epoch = 0
         self._shapes: dict[str, Shape] = {}
@@ -158,24 +161,22 @@ class Outputs:
         """Whether the input's shape, not its values, decides the outputs' shapes."""
         return all(min(shape, default=0) >= 0 for shape in self._shapes.values())
 
-    def reserve(self) -> tuple[int, ...]:
-        """Have memory for the outputs whose shape is known; its addresses."""
-        session = self._session
-        if self._epoch != session.epoch:
-            context = session.engine.context
-            self._shapes = {spec.name: tuple(context.get_tensor_shape(spec.name)) for spec in session.outputs}
+    def reserve(self, epoch: int) -> tuple[int, ...]:
+        """Have memory for the outputs whose shape the context knows since `epoch`; its addresses."""
+        if self._epoch != epoch:
+            self._shapes = {name: tuple(self._engine.context.get_tensor_shape(name)) for name in self._buffers}
             known = {name: shape for name, shape in self._shapes.items() if min(shape, default=0) >= 0}
             self._addresses = tuple(
-                self._buffers[name].reserve(math.prod(shape) * np.dtype(session.engine.dtypes[name]).itemsize)
+                self._buffers[name].reserve(math.prod(shape) * np.dtype(self._engine.dtypes[name]).itemsize)
                 for name, shape in known.items()
             )
-            self._epoch = session.epoch
+            self._epoch = epoch
         return self._addresses
 
-    def attach(self) -> None:
+    def attach(self, epoch: int) -> None:
         """Have the context write here."""
-        self.reserve()
-        engine = self._session.engine
+        self.reserve(epoch)
+        engine = self._engine
         for name, shape in self._shapes.items():
             if min(shape, default=0) >= 0:
                 engine.context.set_tensor_address(name, self._buffers[name].address)
@@ -194,14 +195,13 @@ class Outputs:
         """The shapes of the outputs that were computed last."""
         return {name: self._allocators[name].shape if -1 in shape else shape for name, shape in self._shapes.items()}
 
-    def fetch(self, shapes: dict[str, Shape]) -> dict[str, NDArray]:
+    def fetch(self, shapes: dict[str, Shape], host: cuda.HostMemory, stream: cuda.Stream) -> dict[str, NDArray]:
         """The outputs as host arrays in the graph's data types; returns when all before them is done too."""
-        session = self._session
-        arrays = {name: session.host.array(shape, session.engine.dtypes[name]) for name, shape in shapes.items()}
+        arrays = {name: host.array(shape, self._engine.dtypes[name]) for name, shape in shapes.items()}
         for name, array in arrays.items():
-            session.stream.download(self._buffers[name].address, array)
-        session.stream.synchronize()
-        return {spec.name: arrays[spec.name].astype(spec.dtype, copy=False) for spec in session.outputs}
+            stream.download(self._buffers[name].address, array)
+        stream.synchronize()
+        return {name: array.astype(self._dtypes[name], copy=False) for name, array in arrays.items()}
 
 
 class _Bound(Bound):
@@ -232,7 +232,7 @@ class _Bound(Bound):
     def _compute(self) -> Any:
         session, outputs = self._tensorrt, self._tensorrt.bound_outputs
         session.take(self._shape)
-        here = (session.epoch, *outputs.reserve())
+        here = (session.epoch, *outputs.reserve(session.epoch))
         if here != self._tried:
             self._graph = None
         if here == self._ran != self._tried and outputs.fixed:
@@ -248,12 +248,13 @@ class _Bound(Bound):
     def _record(self, here: tuple[int, ...]) -> None:
         session = self._tensorrt
         session.engine.context.set_tensor_address(session.inputs[0].name, self._input.address)
-        session.bound_outputs.attach()
+        session.bound_outputs.attach(session.epoch)
         self._graph = session.stream.capture(session.execute)
         self._tried = here
 
     def _fetch(self, outputs: Any) -> dict[str, NDArray]:
-        return self._tensorrt.bound_outputs.fetch(outputs)
+        session = self._tensorrt
+        return session.bound_outputs.fetch(outputs, session.host, session.stream)
 
 
 SUFFIX = ".plan"
