@@ -5,10 +5,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from slipway_runtime import manifest as m
 from slipway_runtime import open_session
 from slipway_runtime.errors import BundleError, SessionError, UsageError
+from slipway_runtime.sessions import onnxruntime as onnxruntime_session
 
 
 def batch(n: int = 2, height: int = 8, width: int = 8) -> dict[str, np.ndarray]:
@@ -177,6 +179,75 @@ def test_a_device_that_is_not_there_is_an_error(bundle: Path) -> None:
     with pytest.raises(SessionError, match=r"CUDAExecutionProvider, .* has .*CPUExecutionProvider") as error:
         open_session(bundle, device="cuda")
     assert error.value.exit_code == 4
+
+
+def test_a_gpu_that_fails_is_no_damaged_file(tmp_path: Path) -> None:
+    failed = ort_state.Fail(
+        "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 35: CUDA driver version is insufficient ; GPU=-1"
+    )
+    graphs = ort_state.Fail("This session cannot use the CUDA graph feature as requested by the user")
+    damaged = ort_state.InvalidProtobuf(f"Load model from {tmp_path}/cuda/model.onnx failed: Protobuf parsing failed")
+    path = tmp_path / "cuda" / "model.onnx"
+    for error in (failed, graphs):
+        found = onnxruntime_session._refused(path, "cuda", error)
+        assert isinstance(found, SessionError)
+        assert found.exit_code == 4
+        assert isinstance(onnxruntime_session._refused(path, "cpu", error), BundleError)
+    assert isinstance(onnxruntime_session._refused(path, "cuda", damaged), BundleError)
+
+
+def test_cuda_graphs_are_an_option_of_the_cuda_provider(make_bundle: Callable[..., Path]) -> None:
+    plain, recorded = (onnxruntime_session._own("cuda", wanted) for wanted in (False, True))
+    assert plain == ("CUDAExecutionProvider", {"use_tf32": "0"})
+    assert recorded == ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": "1"})
+    graph = make_bundle("fixed", shape=(1, 3, 8, 8)) / m.GRAPH_NAME
+    with pytest.raises(SessionError, match="CUDA graphs are for device cuda, not cpu"):
+        onnxruntime_session.OnnxRuntimeSession(graph, cuda_graphs=True)
+
+
+def test_cuda_graphs_need_fixed_shapes(bundle: Path, make_bundle: Callable[..., Path]) -> None:
+    moving, fixed = open_session(bundle), open_session(make_bundle("fixed", shape=(1, 3, 8, 8)))
+    onnxruntime_session._refuse_symbols(bundle, (*fixed.inputs, *fixed.outputs))
+    with pytest.raises(SessionError, match=r"fixed shapes, 'image' is \('batch', 3, .*; export with SHAPE=static"):
+        onnxruntime_session._refuse_symbols(bundle, (*moving.inputs, *moving.outputs))
+
+
+def test_calls_that_are_recorded_keep_their_outputs_where_they_are(make_bundle: Callable[..., Path]) -> None:
+    """The binding that CUDA graphs need, on the CPU; which graph is meant is an option that the CPU does not look at."""
+    session = open_session(make_bundle("fixed", shape=(2, 3, 8, 8)))
+    assert isinstance(session, onnxruntime_session.OnnxRuntimeSession)
+    one, other = batch(), {"image": batch()["image"] + 1}
+    first, second = (onnxruntime_session._Recorded(session, feeds) for feeds in (one, other))
+    places = set()
+    for call, feeds in ((first, one), (second, other)) * 2:
+        call()
+        places.add(call._outputs[0].data_ptr())
+        np.testing.assert_array_equal(call.outputs()["scores"], session.run(feeds)["scores"])
+    assert len(places) == 2
+    numbers = [each._options.get_run_config_entry("gpu_graph_id") for each in (first, second)]
+    assert len({"-1", *numbers}) == 3
+
+
+def test_how_many_images_go_together(bundle: Path, make_bundle: Callable[..., Path]) -> None:
+    free, three = open_session(bundle), open_session(make_bundle("fixed", shape=(3, 3, 8, 8)))
+    assert (free.min_batch, free.max_batch) == (1, None)
+    assert (three.min_batch, three.max_batch) == (3, 3)
+    assert [free.batch(count, (3, 8, 8)) for count in (1, 5)] == [1, 5]
+    assert [three.batch(count, (3, 8, 8)) for count in (1, 3, 5)] == [3, 3, 3]
+
+
+@pytest.mark.gpu
+def test_cuda_graphs_give_what_the_cpu_gives(make_bundle: Callable[..., Path]) -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has no CUDA provider; install onnxruntime-gpu in its place")
+    graph = make_bundle("fixed", shape=(2, 3, 8, 8)) / m.GRAPH_NAME
+    session = onnxruntime_session.OnnxRuntimeSession(graph, "cuda", cuda_graphs=True)
+    one, other = batch(), {"image": batch()["image"] + 1}
+    calls = [(session.bind(feeds), open_session(graph).run(feeds)) for feeds in (one, other)]
+    for call, wanted in calls * 3:
+        call()
+        np.testing.assert_allclose(call.outputs()["scores"], wanted["scores"], rtol=1e-5)
+    np.testing.assert_allclose(session.run(one)["scores"], calls[0][1]["scores"], rtol=1e-5)
 
 
 @pytest.mark.gpu
