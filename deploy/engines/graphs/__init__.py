@@ -49,13 +49,11 @@ def prepare(
     """
     name = manifest.graph_name(precision)
     manifest.check_files(bundle, described, sorted({manifest.GRAPH_NAME, name}))
-    model = onnx.load(bundle / manifest.GRAPH_NAME if precision == "int8" else bundle / name)
+    model = onnx.load(bundle / name)
+    if precision == "int8":
+        model = symmetric.quantise(onnx.load(bundle / manifest.GRAPH_NAME), model)
     if len(profiles) == 1 and profiles[0].fixed:
         model = shapes.fix(model, profiles[0].maximum)
-    if precision == "int8":
-        quantised = onnx.load(bundle / name)
-        symmetric.check(onnx.load(bundle / manifest.GRAPH_NAME), quantised)
-        model = symmetric.quantise(model, quantised)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     target = Target(capabilities, _largest(profiles))
     for rewriting in rewritings():

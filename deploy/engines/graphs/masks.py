@@ -6,16 +6,53 @@ empty one gives is replaced by what the standard graph has there. Between the tw
 """
 
 import numpy as np
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from deploy.engines.graphs.editing import Editor, producers
 from deploy.engines.graphs.target import Target
 
 #: Operators that compute a row's result from that row alone, as the masks' branch uses them.
 _BY_ROW = {
-    *("Add", "And", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Equal", "Expand", "Flatten", "Floor", "Gather"),
-    *("GatherElements", "Greater", "Log", "Mul", "Relu", "Reshape", "Resize", "RoiAlign", "Shape", "Sigmoid", "Slice", "Sqrt"),
-    *("Sub", "Unsqueeze", "Where", "Constant", "Max", "ConstantOfShape", "QuantizeLinear", "DequantizeLinear", "NonZero"),
+    *(
+        "Add",
+        "And",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "Div",
+        "Equal",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+    ),
+    *(
+        "GatherElements",
+        "Greater",
+        "Log",
+        "Mul",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "RoiAlign",
+        "Shape",
+        "Sigmoid",
+        "Slice",
+        "Sqrt",
+    ),
+    *(
+        "Sub",
+        "Unsqueeze",
+        "Where",
+        "Constant",
+        "Max",
+        "ConstantOfShape",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "NonZero",
+    ),
     *("Transpose", "ScatterElements", "Range", "Size"),
 }
 
@@ -66,8 +103,20 @@ def _widen(model: ModelProto, made: dict[str, NodeProto], rows: NodeProto, scatt
     count = edit.add("Gather", [edit.add("Shape", [present]), start], axis=0)
     edit.add("Range", [start, count, step], gives=rows.output[0])
     edit.replace(rows)
+    _keep_labels(model, rows.output[0])
     edit = Editor(model, scatter.name)
     scattered = edit.add("ScatterElements", scatter.input, axis=0)
     shown = edit.add("Unsqueeze", [present, edit.constant([1], np.int64)])
     edit.add("Where", [shown, scattered, scatter.input[0]], gives=scatter.output[0])
     edit.replace(scatter)
+
+
+def _keep_labels(model: ModelProto, rows: str) -> None:
+    """Where no row holds a detection its label is -1, which must not be an index: any class's mask does there."""
+    types = {info.name: info.type.tensor_type.elem_type for info in model.graph.value_info}
+    for node in [node for node in model.graph.node if node.op_type == "Gather" and node.input[1] == rows]:
+        if types.get(node.output[0]) == TensorProto.INT64:
+            edit = Editor(model, node.name)
+            picked = edit.add("Gather", node.input, axis=0)
+            edit.add("Max", [picked, edit.constant(0, np.int64)], gives=node.output[0])
+            edit.replace(node)

@@ -10,6 +10,7 @@ is each region's bins.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 from onnx.helper import get_attribute_value
 
@@ -33,9 +34,11 @@ def rewrite(model: ModelProto, target: Target) -> int:
         how many there were.
     """
     found = {node.name for node in model.graph.node if node.op_type == "RoiAlign"}
-    single = set(found)
+    if not found:
+        return 0
+    single, made, known = set(found), producers(model), constants(model)
     for gathered in [node for node in model.graph.node if node.op_type == "Gather"]:
-        levels = _levels(model, gathered)
+        levels = _levels(made, known, gathered)
         if levels:
             _sum(model, gathered, levels)
             single -= {level.node.name for level in levels}
@@ -56,9 +59,8 @@ def _sum(model: ModelProto, gathered: NodeProto, levels: list[_Level]) -> None:
     edit.replace(gathered, producers(model)[gathered.input[0]], *(level.node for level in levels))
 
 
-def _levels(model: ModelProto, gathered: NodeProto) -> list[_Level]:
+def _levels(made: dict[str, NodeProto], known: dict[str, NDArray], gathered: NodeProto) -> list[_Level]:
     """The levels that a `Gather` puts back into the regions' order; none where it does something else."""
-    made, known = producers(model), constants(model)
     joined = made.get(gathered.input[0])
     if joined is None or joined.op_type != "Concat" or len(joined.input) < 2:
         return []
@@ -93,7 +95,7 @@ def _climb(made: dict[str, NodeProto], node: NodeProto | None, *steps: tuple[str
     return node
 
 
-def _clipped(made: dict[str, NodeProto], known: dict[str, np.ndarray], name: str, last: int) -> bool:
+def _clipped(made: dict[str, NodeProto], known: dict[str, NDArray], name: str, last: int) -> bool:
     cast = made.get(name)
     clip = made.get(cast.input[0]) if cast is not None and cast.op_type == "Cast" else cast
     if clip is None or clip.op_type != "Clip" or len(clip.input) < 3:
@@ -109,9 +111,7 @@ def _boxes_and_images(edit: Editor, regions: str) -> tuple[str, str]:
     return boxes, edit.add("Cast", [image], to=TensorProto.INT64)
 
 
-def _align(
-    edit: Editor, node: NodeProto, boxes: str, images: str, own: str | None, gives: str | None = None
-) -> str:
+def _align(edit: Editor, node: NodeProto, boxes: str, images: str, own: str | None, gives: str | None = None) -> str:
     """One `RoiAlign` of all boxes; zeros for those without width or height and those that are not its own."""
     attributes = {each.name: get_attribute_value(each) for each in node.attribute}
     scale = edit.constant(attributes.get("spatial_scale", 1.0), np.float32)

@@ -48,12 +48,12 @@ class Seen:
     Attributes:
         nodes: those that are left.
         values: constants, computed ones among them.
-        shapes: of tensors, None where an axis depends on the image.
+        shapes: of tensors, None for an axis that is not known.
     """
 
     nodes: Mapping[str, onnx.NodeProto]
     values: Mapping[str, NDArray]
-    shapes: Mapping[str, tuple[int, ...] | None]
+    shapes: Mapping[str, tuple[int | None, ...]]
 
     def number(self, node: str, place: int) -> int | None:
         """The integer that a node reads there, where it is one that is known."""
@@ -61,10 +61,11 @@ class Seen:
         value = self.values.get(found.input[place]) if found is not None else None
         return int(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
-    def shape(self, node: str, place: int) -> tuple[int, ...] | None:
-        """Of what a node reads there, where it is known."""
+    def axis(self, node: str, place: int, number: int) -> int | None:
+        """The size of an axis of what a node reads there, where it is known."""
         found = self.nodes.get(node)
-        return self.shapes.get(found.input[place]) if found is not None else None
+        shape = self.shapes.get(found.input[place], ()) if found is not None else ()
+        return shape[number] if number < len(shape) else None
 
 
 def look(model: ModelProto, shape: Sequence[int] | None) -> Seen:
@@ -78,6 +79,5 @@ def look(model: ModelProto, shape: Sequence[int] | None) -> Seen:
     )
 
 
-def _sizes(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    axes = info.type.tensor_type.shape.dim
-    return tuple(axis.dim_value for axis in axes) if all(axis.HasField("dim_value") for axis in axes) else None
+def _sizes(info: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    return tuple(axis.dim_value or None for axis in info.type.tensor_type.shape.dim)

@@ -30,8 +30,8 @@ def rewrite(model: ModelProto, target: Target) -> int:
     if not found:
         return 0
     seen = look(model, target.largest)
-    shapes = {node.name: seen.shape(node.name, 1) for node in found}
-    watched = [node for node in found if (shape := shapes[node.name]) is None or shape[2] > LIMIT]
+    counts = {node.name: seen.axis(node.name, 1, 2) for node in found}
+    watched = [node for node in found if (count := counts[node.name]) is None or count > LIMIT]
     if watched:
         edit = Editor(model, "suppression")
         strange = [_is_strange(model, edit, node) for node in watched]
@@ -44,7 +44,9 @@ def rewrite(model: ModelProto, target: Target) -> int:
 
 def _is_strange(model: ModelProto, edit: Editor, node: NodeProto) -> str:
     """The name of a tensor of N truth values: whether an image had more boxes and kept fewer than asked for."""
-    groups = {info.name: info.type.tensor_type.shape.dim for info in model.graph.value_info}[node.input[1]][1].dim_value
+    infos = (*model.graph.input, *model.graph.value_info)
+    shape = next(info.type.tensor_type.shape.dim for info in infos if info.name == node.input[1])
+    groups = shape[1].dim_value
     if groups != 1 or len(node.input) < 5:
         raise InputError(
             f"{node.name}: one group of boxes an image and a score threshold are expected, found {groups} groups; export again"
@@ -53,8 +55,8 @@ def _is_strange(model: ModelProto, edit: Editor, node: NodeProto) -> str:
     zero, one = edit.constant(0, np.int64), edit.constant(1, np.int64)
     candidates = _count(edit, edit.add("Greater", [scores, above]), [1, 2])
     many = edit.add("Greater", [candidates, edit.constant(LIMIT, np.float32)])
-    shape = edit.add("Shape", [scores])
-    images = edit.add("Range", [zero, edit.add("Gather", [shape, zero], axis=0), one])
+    count = edit.add("Gather", [edit.add("Shape", [scores]), zero], axis=0)
+    images = edit.add("Range", [zero, count, one])
     owner = edit.add("Gather", [node.output[0], edit.constant([0], np.int64)], axis=1)
     mine = edit.add("Equal", [owner, edit.add("Unsqueeze", [images, edit.constant([0], np.int64)])])
     kept = _count(edit, mine, [0])

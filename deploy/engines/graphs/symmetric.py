@@ -12,6 +12,7 @@ Weights").
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,9 +38,13 @@ def quantise(model: ModelProto, quantised: ModelProto) -> ModelProto:
     """Put the pairs of Q and DQ of a quantised graph into the float32 graph that it was made from, symmetric.
 
     Args:
-        model: the float32 graph, or what is left of it for one shape.
+        model: the float32 graph.
         quantised: the same with pairs of any zero points; activations that its zero points made superfluous may lack.
+
+    Raises:
+        InputError: a quantised graph of another float32 graph.
     """
+    _check(model, quantised)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     greatest = _ranges(quantised)
@@ -59,14 +64,11 @@ def quantise(model: ModelProto, quantised: ModelProto) -> ModelProto:
     return made
 
 
-def check(model: ModelProto, quantised: ModelProto) -> None:
-    """Refuse a quantised graph of another float32 graph.
-
-    Raises:
-        InputError: it has nodes or tensors that the float32 graph has not.
-    """
+def _check(model: ModelProto, quantised: ModelProto) -> None:
     known = {name for node in model.graph.node for name in (node.name, *node.input, *node.output)}
-    strangers = {read.tensor for _, read in _reads(quantised)} | {node.name for node in filter(_is_kept, quantised.graph.node)}
+    strangers = {read.tensor for _, read in _reads(quantised)} | {
+        node.name for node in filter(_is_kept, quantised.graph.node)
+    }
     if strangers - known:
         raise InputError(
             f"the int8 graph holds {', '.join(sorted(strangers - known)[:3])}, the float32 graph does not: they are of "
@@ -120,7 +122,7 @@ def _pair(model: ModelProto, read: _Read, scale: NDArray) -> list[NodeProto]:
     names = {key: f"{read.tensor}/{key}" for key in ("scale", "zero", "int8", "float")}
     model.graph.initializer.append(numpy_helper.from_array(scale, names["scale"]))
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, np.int8), names["zero"]))
-    attributes = {} if read.axis is None else {"axis": read.axis}
+    attributes: dict[str, Any] = {} if read.axis is None else {"axis": read.axis}
     return [
         onnx.helper.make_node(operator, [source, names["scale"], names["zero"]], [target], name=target, **attributes)
         for operator, source, target in (
