@@ -3,6 +3,7 @@
 import ast
 import ctypes
 import inspect
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 
@@ -65,24 +66,39 @@ def names(code: str) -> set[str]:
     } - {word for word in words if word.startswith(enums) and word != "cudaStreamCaptureMode"}
 
 
-def test_wrong_use_is_found() -> None:
-    with playing(), pytest.raises(AssertionError, match="left on the GPU: .'100 bytes of device"), playing():
+def leak() -> None:
+    with playing():
         from cuda.bindings import runtime
 
         runtime.cudaMalloc(100)
-    with pytest.raises(AssertionError, match="no live memory"), playing():
+
+
+def use_after_free() -> None:
+    with playing():
         from cuda.bindings import runtime
 
-        _, address = runtime.cudaMalloc(100)
+        address = runtime.cudaMalloc(100)[1]
         runtime.cudaFree(address)
         runtime.cudaMemsetAsync(address, 0, 100, 0)
         assert runtime.cudaDeviceSynchronize()[0].name == "cudaErrorIllegalAddress"
         assert runtime.cudaMalloc(1)[0].name == "cudaErrorIllegalAddress"  # nothing works any more
-    with pytest.raises(AssertionError, match="could be freed"), playing():
+
+
+def free_twice() -> None:
+    with playing():
         from cuda.bindings import runtime
 
-        _, address = runtime.cudaMalloc(100)
+        address = runtime.cudaMalloc(100)[1]
         assert [runtime.cudaFree(address)[0].name for _ in range(2)] == ["cudaSuccess", "cudaErrorInvalidValue"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(leak, "100 bytes of device memory"), (use_after_free, "no live memory"), (free_twice, "could be freed")],
+)
+def test_wrong_use_is_found(wrong: Callable[[], None], said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        wrong()
 
 
 def test_copies_wait_and_know_their_sides() -> None:
@@ -161,7 +177,7 @@ def test_seeded_machines(monkeypatch: pytest.MonkeyPatch) -> None:
         for seed in ("GPUS", "DRIVER"):
             with monkeypatch.context() as patch:
                 patch.setenv(f"STAND_IN_{seed}", "0")
-                with pytest.raises(SessionError, match="driver|GPU"):
+                with pytest.raises(SessionError, match="no NVIDIA"):
                     cuda.machine()
                 import tensorrt
 

@@ -29,7 +29,7 @@ CLASSES = re.findall(
     """
     Builder IBuilderConfig INetworkDefinition ILayer ITensor IOptimizationProfile IProgressMonitor ITimingCache
     OnnxParser ParserError Runtime ICudaEngine IExecutionContext IOutputAllocator EngineInspector
-    ISerializationConfig IHostMemory ILogger Logger Dims
+    IHostMemory ILogger Logger Dims
     """,
 )
 ENUMS = re.findall(
