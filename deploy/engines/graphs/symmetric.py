@@ -3,7 +3,8 @@
 The bundle's `model.int8.onnx` is made for CPUs: its activations are uint8 with a zero point of their own, its weights have 7
 bits, and layers in float32 stand behind a `Clip` (`deploy.precision.int8`). TensorRT's parser refuses a zero point that is
 not 0 ("TensorRT only supports symmetric quantization", `QuantDequantLinearHelper`, onnx-tensorrt 8.6 to 10). So the pairs of
-that graph, and their ranges, are put into the float32 graph anew, at the same places: what is int8 there is int8 here.
+that graph, and their ranges, are put into the float32 graph anew, at the same places: what is int8 there is int8 here. What the
+graph gives is not rounded.
 
 The weights stay float32 and are quantised in the graph: every version folds that
 (https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html, "Quantized
@@ -84,17 +85,29 @@ def _ranges(quantised: ModelProto) -> dict[str, NDArray]:
     """The greatest magnitude that each tensor's numbers of 8 bits can tell, by tensor."""
     constants = {tensor.name: tensor for tensor in quantised.graph.initializer}
     found = {}
-    for node in quantised.graph.node:
-        if node.op_type == "QuantizeLinear":
-            scale, point = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
-            info = np.iinfo(point.dtype)
-            found[node.input[0]] = scale * float(max(int(point) - info.min, info.max - int(point)))
+    for tensor, node in _activations(quantised).values():
+        scale, point = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
+        info = np.iinfo(point.dtype)
+        found[tensor] = scale * float(max(int(point) - info.min, info.max - int(point)))
     return found
+
+
+def _activations(quantised: ModelProto) -> dict[str, tuple[str, NodeProto]]:
+    """Each pair's tensor, as the float32 graph names it, and its `QuantizeLinear`, by what the pair gives."""
+    outputs = {value.name for value in quantised.graph.output}
+    quantisers = {node.output[0]: node for node in quantised.graph.node if node.op_type == "QuantizeLinear"}
+    return {
+        # The quantiser renames what comes before a pair whose result is an output of the graph.
+        node.output[0]: (node.output[0] if node.output[0] in outputs else before.input[0], before)
+        for node in quantised.graph.node
+        if node.op_type == "DequantizeLinear" and (before := quantisers.get(node.input[0]))
+    }
 
 
 def _reads(quantised: ModelProto) -> Iterator[tuple[tuple[str, int], _Read]]:
     """Which inputs of which nodes, by name and place, are read through 8 bits."""
     producer = {name: node for node in quantised.graph.node for name in node.output}
+    activations = _activations(quantised)
     for node in filter(_is_kept, quantised.graph.node):
         for place, name in enumerate(node.input):
             above = producer.get(name)
@@ -102,9 +115,8 @@ def _reads(quantised: ModelProto) -> Iterator[tuple[tuple[str, int], _Read]]:
                 above = producer.get(above.input[0])
             if above is None or above.op_type != "DequantizeLinear":
                 continue
-            before = producer.get(above.input[0])
-            if before is not None:
-                yield (node.name, place), _Read(before.input[0], None)
+            if above.output[0] in activations:
+                yield (node.name, place), _Read(activations[above.output[0]][0], None)
             else:
                 axis = next((each.i for each in above.attribute if each.name == "axis"), 0)
                 yield (node.name, place), _Read(above.input[0].removesuffix("_quantized"), axis)
