@@ -9,6 +9,9 @@ DEVICE ?= auto
 SHAPE ?= dynamic
 
 PYTHON := .venv/bin/python
+# The folder of wheels that .venv was installed from, if any.
+WHEELS ?= $(shell cat .venv/ready 2>/dev/null)
+WANTED = $(or $(wildcard $(WHEELS:%=%/requirements.txt)),requirements/dev.txt)
 UV := $(shell command -v uv || echo .uv/bin/uv)
 # CONFIG= is the path of your own config, EXP= names an experiment of configs/train. Without either, a task has its demo,
 # and the rooms after export take the newest bundle.
@@ -32,6 +35,8 @@ ENGINE_FLAGS = --work $(WORK) $(call flag,PRECISION,--precision,$(PRECISION)) $(
   $(addprefix --size ,$(SIZE)) $(call flag,WORKSPACE,--workspace,$(WORKSPACE)) $(call flag,LEVEL,--level,$(LEVEL)) \
   $(call flag,TF32,--tf32) $(call flag,VERSION_COMPATIBLE,--version-compatible) \
   $(call flag,HARDWARE,--hardware-compatible,$(HARDWARE)) $(call flag,FORCE,--force) $(call flag,JSON,--json)
+# One GPU has a matrix of its own.
+BENCH ?= $(if $(filter cuda,$(DEVICE)),configs/bench/cuda.yaml)
 BENCH_FLAGS = --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,BENCH,--config,$(BENCH)) \
   $(call flag,GATES,--gates,$(GATES)) $(call flag,FORCE,--force) $(call flag,JSON,--json)
 NATIVE_SOURCE = deploy/native
@@ -43,7 +48,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -62,7 +67,7 @@ help: ## list the verbs and their variables
 	  'WORKSPACE=MiB LEVEL=3 TF32=1 VERSION_COMPATIBLE=1 HARDWARE=same    of engines: see docs/engines.md' \
 	  'DEVICE=$(DEVICE)                 cpu | cuda | auto' \
 	  'OPTIONS="a.b=1 c.d=2"       overrides of config keys' \
-	  'BENCH=file.yaml             what to measure (configs/bench)' \
+	  'BENCH=file.yaml             what to measure (configs/bench); with DEVICE=cuda: cuda.yaml' \
 	  'GATES=file.yaml             what must hold (bench, bench-diff)' \
 	  'BUNDLE=dir IMAGES=paths     what to predict with, and on (infer, splash)' \
 	  'VIDEO=clip CLASS=names      what to splash, and which classes stay in colour (default: all; splash)' \
@@ -70,22 +75,37 @@ help: ## list the verbs and their variables
 	  'OUT=dir OPACITY=0.5         where to write drawings and label maps, and how strong (infer)' \
 	  'NATIVE=1 ORT_ROOT=dir       predict with ort_infer (infer); the ONNX Runtime it is built with (native)' \
   'WORK=$(WORK)                   where data, experiments and results lie' \
+  'WHEELS=dir                  set .venv up from a folder of wheels (every verb); TENSORRT= FOR= HAS= say which (wheels)' \
 	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
 
 setup: .venv/ready ## make .venv (every other verb does so when it is missing)
 
-.venv/ready: requirements/dev.txt deploy/runtime/pyproject.toml $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
+.venv/ready: $(WANTED) deploy/runtime/pyproject.toml $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) \
+  $(if $(filter-out $(shell cat .venv/ready 2>/dev/null),$(WHEELS)),ANEW)
+ifneq ($(WHEELS),)
+	@echo "setting up .venv from $(WHEELS)" >&2
+	@python3 requirements/wheels.py install $(WHEELS) --uv $(UV)
+else
 	@echo "setting up .venv (about 5 GB: torch brings its CUDA libraries)" >&2
 	@$(UV) venv --quiet --allow-existing --python '>=3.11,<3.13' .venv
-	@$(UV) pip sync --quiet --compile-bytecode --python $(PYTHON) --require-hashes --only-binary :all: requirements/dev.txt
-	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable deploy/runtime
-	@touch $@
+	@$(UV) pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes --only-binary :all: requirements/dev.txt
+endif
+	@$(UV) pip install --quiet $(if $(WHEELS),--offline) --python .venv/bin/python --no-deps --no-build-isolation --editable deploy/runtime
+	@echo $(WHEELS) > $@
 
 .uv/bin/uv: requirements/uv.txt
 	@echo "fetching uv" >&2
 	@python3 -m venv .uv || { rm -rf .uv; echo "error: python3 has no venv; install it (Debian: apt-get install python3-venv) or uv" >&2; exit 4; }
-	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/uv.txt
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check $(if $(WHEELS),--no-index --find-links $(WHEELS)) \
+	  --require-hashes --only-binary :all: -r requirements/uv.txt
 	@touch $@
+
+.PHONY: ANEW
+ANEW:
+
+wheels: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## wheels for a GPU machine without a network: OUT=dir [TENSORRT= FOR=3.12 HAS=freeze.txt]
+	@python3 requirements/wheels.py collect $(or $(OUT),$(error OUT= names no folder)) --uv $(UV) $(call flag,TENSORRT,--tensorrt,$(TENSORRT)) \
+	  $(call flag,FOR,--for,$(FOR)) $(call flag,HAS,--has,$(HAS))
 
 demo: .venv/ready ## the main job on the embedded data set: train, export, verify, measure
 	@$(PYTHON) -m train cls/resnet18_digits --work $(WORK) --device $(DEVICE)
@@ -165,6 +185,8 @@ test-all: .venv/ready ## the tests, slow ones too
 	@$(PYTHON) -m pytest -m 'not gpu and not docker' $(ARGS)
 
 test-gpu: .venv/ready ## the tests that need an NVIDIA GPU
+	@$(PYTHON) -c 'import sys; from benchmarks import nvml; sys.exit(not nvml.handles())' \
+	  || { echo "error: no NVIDIA GPU, or no driver that tells of it; look at nvidia-smi" >&2; exit 4; }
 	@$(PYTHON) -m pytest -m gpu $(ARGS)
 
 test-docker: .venv/ready ## the tests that build images and run containers
@@ -202,6 +224,11 @@ requirements: ## compile requirements/*.in anew, with hashes
 	  $$compile --no-deps native.in -o native.txt; \
 	  sed -nE 's/^onnxruntime(==[^ ]+).*/onnxruntime-gpu\1/p' dev.txt | $$compile --constraint - \
 	    $$(printf -- '--no-emit-package %s ' flatbuffers numpy packaging protobuf) native-cuda.in -o native-cuda.txt; \
+	  sed -nE 's/^onnxruntime(==[^ ]+).*/onnxruntime-gpu\1/p' dev.txt | $$compile --override overrides.in --override overrides-gpu.in \
+	    --constraint - gpu.in -o gpu.txt; \
+	  for version in 10.16.1.11 11.4.0.106; do $$compile --no-deps tensorrt-$$version.in -o tensorrt-$$version.txt; done; \
+	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.10 --generate-hashes --only-binary :all: \
+	    --constraint runtime.txt --constraint uv.txt tensorrt-8.6.0.in -o tensorrt-8.6.0.txt; \
 	  $(abspath $(UV)) pip compile --quiet --universal --python-version 3.9 --generate-hashes --only-binary :all: uv.in -o uv.txt
 
 clean: ## remove caches and what was built; data, work and .venv stay

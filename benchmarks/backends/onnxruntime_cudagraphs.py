@@ -32,14 +32,12 @@ class OnnxRuntimeCudaGraphs:
         """The graph on the GPU, with buffers that stay where they are.
 
         Raises:
-            BackendError: another device than "cuda", or a graph whose sizes vary.
-            SessionError: this ONNX Runtime has no CUDA, it does not start, or a node of the graph would run elsewhere.
+            BackendError: another device than "cuda".
+            SessionError: this ONNX Runtime has no CUDA, it does not start, the graph's sizes vary, or a node of it would run
+                elsewhere.
         """
         if device != "cuda":
             raise BackendError(f"{self.name} records CUDA kernels, the device is {device}; use DEVICE=cuda")
-        tensors = (*exported.manifest.inputs, *exported.manifest.outputs)
-        if any(isinstance(size, str) for tensor in tensors for size in tensor.shape):
-            raise BackendError(f"{self.name} records graphs of one size, this one's vary; export with SHAPE=static")
         path, _ = self.artifact(exported, precision)
         from slipway_runtime.sessions.onnxruntime import OnnxRuntimeSession
 

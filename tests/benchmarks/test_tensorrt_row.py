@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 from colour_bench import Bench
+from trt_fixtures import playing
+from trt_fixtures import write_plan as write_stand_in_plan
 
 from benchmarks import backends, exported, gates, matrix
 from benchmarks.environment import ROOT
@@ -12,6 +15,7 @@ from slipway_runtime.manifest import GRAPH_NAME
 from slipway_runtime.plan import Machine, Options, PlanInfo, Profile
 from train.errors import BackendError
 from train.experiment import Experiment
+from train.files import sha256
 
 HERE = Machine(tensorrt="10.16.1.11", cuda="13.0", driver="13.0", gpu="NVIDIA H100", compute_capability="9.0")
 ROWS = ["onnxruntime", "onnxruntime-cudagraphs", "onnxruntime-tensorrt", "tensorrt"]
@@ -99,12 +103,6 @@ def test_on_the_cpu_they_are_unavailable(colours: Experiment, name: str) -> None
         backends.get(name).open(subject, "fp32", "cpu", 1)
 
 
-def test_cuda_graphs_are_of_one_size(colours: Experiment) -> None:
-    subject = exported.read(colours.work, colours.name)
-    with pytest.raises(BackendError, match="this one's vary; export with SHAPE=static"):
-        backends.get("onnxruntime-cudagraphs").open(subject, "fp32", "cuda", 1)
-
-
 def test_without_a_gpu_every_row_says_so_and_none_is_measured(colours: Experiment, bench: Bench) -> None:
     import onnxruntime
 
@@ -115,7 +113,7 @@ def test_without_a_gpu_every_row_says_so_and_none_is_measured(colours: Experimen
     reasons = {each["backend"]: (each["status"], each["reason"]) for each in found["rows"]}
     assert {status for status, _ in reasons.values()} == {"unavailable"}
     assert "needs CUDAExecutionProvider" in reasons["onnxruntime"][1]
-    assert "export with SHAPE=static" in reasons["onnxruntime-cudagraphs"][1]
+    assert "needs CUDAExecutionProvider" in reasons["onnxruntime-cudagraphs"][1]
     assert "needs TensorrtExecutionProvider" in reasons["onnxruntime-tensorrt"][1]
     assert "driver" in reasons["tensorrt"][1]
     assert found["accuracy"] == []
@@ -130,3 +128,32 @@ def test_the_gpus_matrix_and_gates_are_valid() -> None:
     for limit in gates.read(folder / "gpu_gates.yaml").speed:
         assert (limit.backend, limit.precision) in asked.engines
         assert limit.batch in asked.batch_sizes
+
+
+def test_the_row_is_measured_and_accuracy_is_counted_with_the_plan(
+    colours: Experiment, bench: Bench, tmp_path: Path
+) -> None:
+    model = onnx.load(colours.bundle / GRAPH_NAME)
+    with playing() as trt:
+        path = plan.path_of(colours.bundle, "fp32", "0" * 64)
+        write_stand_in_plan(trt, model, path, [[(1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)]])
+        info = plan.read(path).model_copy(update={"graph_sha256": sha256(colours.bundle / GRAPH_NAME)})
+        plan.sidecar(path).write_text(info.to_json())
+        code, found = bench(
+            colours,
+            "backends={onnxruntime: [fp32], tensorrt: [fp32, fp16]}",
+            "batch_sizes=[2]",
+            "accuracy_batch_size=4",
+            arguments=["--device", "cuda"],
+        )
+    assert code == 0, found
+    status = {(each["backend"], each["precision"]): each["status"] for each in found["rows"]}
+    assert status.pop(("tensorrt", "fp32")) == "ok"
+    assert set(status.values()) == {"unavailable"}, "nothing falls back"
+    measured = [each for each in found["rows"] if each["status"] == "ok"]
+    assert {each["boundary"] for each in measured} == {"model", "host", "e2e"}
+    assert {each["artifact_sha256"] for each in measured} == {sha256(path)}
+    (accuracy,) = found["accuracy"]
+    assert accuracy["values"]["top1_percent"] == pytest.approx(100 * 8 / 9), "one of nine labels is wrong"
+    text = (colours.bench / "results.jsonl").read_text()
+    assert '"built":"TensorRT 10.16.1.11, CUDA ' in text
