@@ -8,7 +8,19 @@ WORK ?= work
 DEVICE ?= auto
 SHAPE ?= dynamic
 
-PYTHON := .venv/bin/python
+RUN ?= local
+PYTHON = .venv/bin/python
+READY = .venv/ready
+# The same in a container: docker/run.sh IMAGE takes Python's arguments. It mounts what these variables name.
+ifeq ($(RUN),docker)
+READY =
+PYTHON = docker/run.sh $(IMAGE)
+IMAGE = deploy
+train-% data-% look-data experiments: IMAGE = train
+export WORK OUT CONFIG DATA LOAD_FROM CHECKPOINT CALIBRATION BENCH GATES BUNDLE IMAGES VIDEO A B GPUS DOCKER_BUILD DOCKER_RUN
+else ifneq ($(RUN),local)
+$(error RUN=$(RUN): expected local or docker)
+endif
 # The folder of wheels that .venv was installed from, if any.
 WHEELS ?= $(shell cat .venv/ready 2>/dev/null)
 WANTED = $(or $(wildcard $(WHEELS:%=%/requirements.txt)),requirements/dev.txt)
@@ -78,7 +90,7 @@ help: ## list the verbs and their variables
   'WHEELS=dir                  set .venv up from a folder of wheels (every verb); TENSORRT= FOR= HAS= say which (wheels)' \
 	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
 
-setup: .venv/ready ## make .venv (every other verb does so when it is missing)
+setup: $(READY) ## make .venv (every other verb does so when it is missing)
 
 .venv/ready: $(WANTED) deploy/runtime/pyproject.toml $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) \
   $(if $(filter-out $(shell cat .venv/ready 2>/dev/null),$(WHEELS)),ANEW)
@@ -107,47 +119,48 @@ wheels: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## wheels for a GPU machine 
 	@python3 requirements/wheels.py collect $(or $(OUT),$(error OUT= names no folder)) --uv $(UV) $(call flag,TENSORRT,--tensorrt,$(TENSORRT)) \
 	  $(call flag,FOR,--for,$(FOR)) $(call flag,HAS,--has,$(HAS))
 
-demo: .venv/ready ## the main job on the embedded data set: train, export, verify, measure
-	@$(PYTHON) -m train cls/resnet18_digits --work $(WORK) --device $(DEVICE)
-	@$(PYTHON) -m deploy export cls/resnet18_digits --work $(WORK) --precision int8
-	@$(PYTHON) -m benchmarks run cls/resnet18_digits --work $(WORK) --config configs/bench/quick.yaml
-	@echo "next: make infer BUNDLE=$(WORK)/cls/resnet18_digits/bundle IMAGES=$(WORK)/data/digits/val/7"
+demo: $(READY) ## the main job on the embedded data set: train, export, verify, measure
+	@$(MAKE) train-cls EXP=$(DEMO_cls)
+	@$(MAKE) export-cls EXP=$(DEMO_cls) PRECISION=int8
+	@$(MAKE) bench EXP=$(DEMO_cls) BENCH=configs/bench/quick.yaml
+	@$(MAKE) infer EXP=$(DEMO_cls) IMAGES="$$(printf '%s ' $(WORK)/data/digits/val/7/00*)"
 
-experiments: .venv/ready ## list the experiments
+experiments: $(READY) ## list the experiments
 	@$(PYTHON) -m train --list
 
-data-%: .venv/ready ## prepare a data source: data-digits, data-imagefolder DATA=…
+data-%: $(READY) ## prepare a data source: data-digits, data-imagefolder DATA=…
 	@$(PYTHON) -m train.data $* --out $(WORK)/data/$* $(call flag,DATA,--from,$(DATA)) $(call flag,SKIP_BAD,--skip-bad)
 
-train-%: .venv/ready ## images → checkpoint: train-cls EXP=… [DATA= LOAD_FROM= OPTIONS= RESUME=1]
+train-%: $(READY) ## images → checkpoint: train-cls EXP=… [DATA= LOAD_FROM= OPTIONS= RESUME=1]
 	@$(PYTHON) -m train $(CHOSEN) $(TRAIN_FLAGS)
 
-export-%: .venv/ready ## checkpoint → verified bundle: export-cls EXP=… [SHAPE= CHECKPOINT= DATA= PRECISION="fp16 int8" CALIBRATION=]
+export-%: $(READY) ## checkpoint → verified bundle: export-cls EXP=… [SHAPE= CHECKPOINT= DATA= PRECISION="fp16 int8" CALIBRATION=]
 	@$(PYTHON) -m deploy export $(CHOSEN) $(EXPORT_FLAGS)
 
-verify: .venv/ready ## compare a bundle once more with its model: EXP=…
+verify: $(READY) ## compare a bundle once more with its model: EXP=…
 	@$(PYTHON) -m deploy verify $(CHOSEN) --work $(WORK) $(call flag,JSON,--json)
 
-engine-%: .venv/ready ## bundle → TensorRT engines for this machine's GPU: engine-cls EXP=… [PRECISION="fp32 fp16 int8" BATCH= SIZE= …]
+engine-%: $(READY) ## bundle → TensorRT engines for this machine's GPU: engine-cls EXP=… [PRECISION="fp32 fp16 int8" BATCH= SIZE= …]
 	@$(PYTHON) -m deploy engine $(CHOSEN) $(ENGINE_FLAGS)
 
-bench: .venv/ready ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
+bench: $(READY) ## bundle → speed and accuracy against PyTorch: EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks run $(CHOSEN) $(BENCH_FLAGS)
 
-bench-diff: .venv/ready ## compare two results, and fail where something got worse: A=before B=after [GATES= JSON=1]
+bench-diff: $(READY) ## compare two results, and fail where something got worse: A=before B=after [GATES= JSON=1]
 	@$(PYTHON) -m benchmarks diff $(or $(A),$(error A= names no results of before)) $(or $(B),$(error B= names none of after)) \
 	  $(call flag,GATES,--gates,$(GATES)) $(call flag,JSON,--json)
 
-audit: .venv/ready ## can the benchmark be believed: do timed calls answer, compute each time, and wait? EXP=… [BENCH= DEVICE=]
+audit: $(READY) ## can the benchmark be believed: do timed calls answer, compute each time, and wait? EXP=… [BENCH= DEVICE=]
 	@$(PYTHON) -m benchmarks audit $(CHOSEN) --work $(WORK) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) \
 	  $(call flag,BENCH,--config,$(BENCH)) $(call flag,JSON,--json)
 
-bench-folder: .venv/ready ## whole folders, files → predictions: ort_infer, slipway_runtime and PyTorch: EXP="A B" [ROUNDS= COUNT=]
+bench-folder: $(READY) ## whole folders, files → predictions: ort_infer, slipway_runtime and PyTorch: EXP="A B" [ROUNDS= COUNT=]
 	@$(PYTHON) -m benchmarks.folder $(CHOSEN) --work $(WORK) $(call flag,ROUNDS,--rounds,$(ROUNDS)) $(call flag,COUNT,--images,$(COUNT)) \
 	  $(call flag,JSON,--json)
 
-infer: $(if $(NATIVE),native,.venv/ready) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= PRECISION= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
-	@$(if $(NATIVE),$(BUILD)/ort_infer,$(PYTHON) -m slipway_runtime) $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
+PREDICT = $(if $(filter docker,$(RUN)),docker/run.sh runtime,$(if $(NATIVE),$(BUILD)/ort_infer,$(PYTHON) -m slipway_runtime))
+infer: $(if $(NATIVE),$(if $(filter local,$(RUN)),native),$(READY)) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= PRECISION= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
+	@$(PREDICT) $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
 	  $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
 	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,OUT,--out,$(OUT)) $(call flag,OPACITY,--opacity,$(OPACITY)) \
 	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,PRECISION,--precision,$(PRECISION)) $(call flag,JSON,--json)
@@ -168,51 +181,51 @@ fuzz: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (n
 	    *.base64) base64 -d $$seed > $$fuzzer.corpus/$$(basename $$seed .base64) ;; *) cp $$seed $$fuzzer.corpus ;; esac; done; \
 	  $$fuzzer -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$$fuzzer.found- $$fuzzer.corpus; done
 
-splash: .venv/ready ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
+splash: $(READY) ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
 	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
 	  $(or $(strip $(VIDEO) $(IMAGES)),$(error VIDEO= names no video; IMAGES= would do too)) --splash \
 	  --out $(or $(OUT),$(WORK)/splash) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) \
 	  $(call flag,SCORE,--score,$(SCORE)) $(addprefix --class ,$(CLASS))
 
-look-data: .venv/ready ## draw a prepared set's images with their labels: DATA=work/data/NAME [SPLIT=val]
+look-data: $(READY) ## draw a prepared set's images with their labels: DATA=work/data/NAME [SPLIT=val]
 	@$(PYTHON) -m train.data.look $(or $(DATA),$(error DATA= names no prepared set)) $(call flag,SPLIT,--split,$(SPLIT)) \
 	  $(call flag,JSON,--json)
 
-test: .venv/ready ## the tests
+test: $(READY) ## the tests
 	@$(PYTHON) -m pytest -m 'not slow and not gpu and not docker' $(ARGS)
 
-test-all: .venv/ready ## the tests, slow ones too
+test-all: $(READY) ## the tests, slow ones too
 	@$(PYTHON) -m pytest -m 'not gpu and not docker' $(ARGS)
 
-test-gpu: .venv/ready ## the tests that need an NVIDIA GPU
+test-gpu: $(READY) ## the tests that need an NVIDIA GPU
 	@$(PYTHON) -c 'import sys; from benchmarks import nvml; sys.exit(not nvml.handles())' \
 	  || { echo "error: no NVIDIA GPU, or no driver that tells of it; look at nvidia-smi" >&2; exit 4; }
 	@$(PYTHON) -m pytest -m gpu $(ARGS)
 
-test-docker: .venv/ready ## the tests that build images and run containers
+test-docker: $(READY) ## the tests that build images and run containers
 	@$(PYTHON) -m pytest -m docker $(ARGS)
 
-lint: .venv/ready ## ruff, the type checker and clang-format
+lint: $(READY) ## ruff, the type checker and clang-format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/clang-format $(CPP_STYLE) --dry-run -Werror $(CPP)
 	@.venv/bin/mypy
 
-format: .venv/ready ## let ruff and clang-format mend what they can
+format: $(READY) ## let ruff and clang-format mend what they can
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 	@.venv/bin/clang-format $(CPP_STYLE) -i $(CPP)
 
-schema: .venv/ready ## write docs/manifest.schema.json
+schema: $(READY) ## write docs/manifest.schema.json
 	@$(PYTHON) -m slipway_runtime.schema > docs/manifest.schema.json
 
-models-table: .venv/ready ## write docs/segmentation-models.md and, with SLIPWAY_DATA, docs/detection-models.md (an hour)
+models-table: $(READY) ## write docs/segmentation-models.md and, with SLIPWAY_DATA, docs/detection-models.md (an hour)
 	@SLIPWAY_WRITE_DOCS=1 $(PYTHON) -m pytest -q -m slow tests/deploy/test_segmentation_models.py tests/deploy/test_detection_models.py
 
-pooling-proof: .venv/ready ## write docs/adaptive-pooling.md: exactness proved, its cost measured
+pooling-proof: $(READY) ## write docs/adaptive-pooling.md: exactness proved, its cost measured
 	@$(PYTHON) -m benchmarks.pooling
 
-readme: .venv/ready ## write the table of benchmarks/results into README.md
+readme: $(READY) ## write the table of benchmarks/results into README.md
 	@$(PYTHON) -m benchmarks report benchmarks/results --into README.md
 
 requirements: ## compile requirements/*.in anew, with hashes
