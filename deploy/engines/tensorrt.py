@@ -114,6 +114,8 @@ def _build(
         parent=os.getpid(),
     )
     answer = process.run(spec, path.parent)
+    if answer.timing_cache == "damaged":
+        say(f"{spec.timing_cache}: was damaged, or of another GPU; every kernel was timed anew")
     info = PlanInfo(
         key=key,
         plan_sha256=manifests.sha256(path),

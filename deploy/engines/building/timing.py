@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slipway_runtime.plan import Machine
-from train.cli import say
 from train.files import write_atomic
 
 _HASH = 32
@@ -25,15 +24,13 @@ def path(work: Path, machine: Machine) -> Path:
 
 
 def load(config: Any, file: Path) -> tuple[Any, Literal["reused", "new", "damaged"]]:
-    """Give a builder's config the cache of a file, or an empty one; returns it and which of the two it is."""
+    """Give a builder's config the cache of a file, or an empty one; returns it and what the file was."""
     content, state = _read(file)
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         state = "damaged"
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
-    if state == "damaged":
-        say(f"{file}: damaged, or of another GPU; every kernel is timed anew")
     return cache, state
 
 

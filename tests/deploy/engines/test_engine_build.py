@@ -131,7 +131,7 @@ def test_timings_are_kept_from_build_to_build(
     (file,) = (tiny.work / ".cache" / "tensorrt").iterdir()
     for damage in (file.read_bytes()[:-3], b"", os.urandom(100)):
         file.write_bytes(damage)
-        assert "damaged, or of another GPU; every kernel is timed anew" in verb("--force")["stderr"]
+        assert "was damaged, or of another GPU; every kernel was timed anew" in verb("--force")["stderr"]
         assert entries() == 1
 
 
