@@ -1,7 +1,8 @@
 """Small real bundles and images of their classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,16 @@ from tiny_bundles import (
     segmenter_manifest,
     write_bundle,
 )
+from trt_fixtures import playing
 
 BundleMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def trt() -> Iterator[ModuleType]:
+    """TensorRT's stand-in of one version, for what does not depend on it."""
+    with playing() as module:
+        yield module
 
 
 @pytest.fixture
