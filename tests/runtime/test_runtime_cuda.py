@@ -40,6 +40,28 @@ def test_the_real_bindings_without_a_gpu_say_what_to_do(call: Callable[[], objec
         assert error.value.exit_code == 4
 
 
+def test_the_real_bindings_take_what_they_are_given() -> None:
+    """Every call gets as far as asking for the driver: names, numbers of arguments and their types are right."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    if runtime.cudaDriverGetVersion()[1]:
+        pytest.skip("this machine has an NVIDIA driver")
+    stream, array = object.__new__(cuda.Stream), np.zeros(4, np.float32)
+    stream.handle = 64
+    graph = object.__new__(cuda.Graph)
+    graph._graph = runtime.cudaGraphExec_t(64)
+    calls: tuple[tuple[Callable[[], object], str], ...] = (
+        (lambda: stream.upload(array, 4096), "cudaMemcpyAsync"),
+        (lambda: stream.download(4096, array), "cudaMemcpyAsync"),
+        (stream.synchronize, "cudaStreamSynchronize"),
+        (lambda: stream.capture(lambda: True), "cudaStreamBeginCapture"),
+        (lambda: cuda.Graph(runtime.cudaGraph_t(64)), "cudaGraphInstantiate"),
+        (lambda: graph.launch(stream), "cudaGraphLaunch"),
+    )
+    for call, name in calls:
+        with pytest.raises(SessionError, match=f"{name}: cudaErrorInsufficientDriver"):
+            call()
+
+
 def test_every_name_that_is_used_is_in_the_real_bindings() -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime")
     text = Path(cuda.__file__).read_text(encoding="utf-8")
