@@ -40,9 +40,10 @@ def pins(name: str) -> set[str]:
 
 
 def test_all_sets_agree_on_versions() -> None:
-    """What is tested (dev) is what the images install (train, deploy, native)."""
+    """What is tested (dev) is what the images install (train, deploy, native, gpu)."""
     assert pins("train.txt") <= pins("deploy.txt") <= pins("dev.txt")
-    assert {pin.replace("-gpu", "") for pin in pins("native.txt") | pins("native-cuda.txt")} <= pins("dev.txt")
+    like_gpu = pins("native.txt") | pins("native-cuda.txt") | pins("gpu.txt")
+    assert {pin.replace("-gpu", "") for pin in like_gpu} <= pins("dev.txt")
 
 
 def test_no_package_index_is_named() -> None:
