@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from train import checkpoint, tasks
+from train import checkpoint, distributed, tasks
 from train.cli import say
 from train.data.image_files import some
-from train.errors import UsageError
+from train.errors import InputError, UsageError
 from train.plan import Plan, Request
 
 
@@ -33,7 +35,7 @@ class _Runner(Runner):
         """Initialise the model and load a pretrained checkpoint into it, safely and with one line of report."""
         self._init_model_weights()
         self._fine_tuned = True
-        new = checkpoint.load_matching(self.model, path, trust=trust)
+        new = checkpoint.load_matching(bare(self.model), path, trust=trust)
         say(f"fine-tuning from {path}" + (f"; {len(new)} new: {some(new)}" if new else ""))
 
     def _init_model_weights(self) -> None:
@@ -49,9 +51,30 @@ class _Runner(Runner):
         finally:
             self._console.setLevel(before)
 
+    def build_evaluator(self, evaluator: Any) -> Any:
+        """Build it so that processes send each other what a metric needs; MMEngine's default is a folder that all see."""
+        made = super().build_evaluator(evaluator)
+        for metric in made.metrics:
+            metric.collect_device = "gpu"  # that is: by the process group, on whatever device
+        return made
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save what every process would: MMEngine calls all of them, and the first one writes."""
+        distributed.average_statistics(self.model)
+        super().save_checkpoint(*args, **kwargs)
+
     def train(self) -> Any:
         self._console.setLevel(logging.INFO)
         return super().train()
+
+
+class _StatisticsHook(Hook):
+    """Validate the model that the checkpoint holds: each process has batch statistics of its own until then."""
+
+    priority = "LOWEST"
+
+    def before_val_epoch(self, runner: Any) -> None:
+        distributed.average_statistics(runner.model)
 
 
 @dataclass(frozen=True)
@@ -67,13 +90,18 @@ def run(planned: Plan, request: Request) -> Trained:
     """Train to the end.
 
     Raises:
-        UsageError: a part of the config that cannot be built.
+        UsageError: a part of the config that cannot be built, or a batch that the processes cannot share.
         InputError: a checkpoint to fine-tune that is refused or of another model.
     """
     runner = build(planned, request)
     # pycocotools prints its steps and a table of what the log says anyway. The log keeps the stream it was built with.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        runner.train()
+        try:
+            runner.train()
+        except (ValueError, RuntimeError) as error:
+            if explained := distributed.explain(error):
+                raise explained from None
+            raise
     task = tasks.named(planned.data["task"])
     hub = runner.message_hub
     history = _validated(hub)
@@ -82,12 +110,15 @@ def run(planned: Plan, request: Request) -> Trained:
         say(
             f"warning: validation found nothing, {task.METRIC_LABEL} is 0; train for longer. The last checkpoint is kept"
         )
-        last = checkpoint.latest(planned.experiment.train)
-        assert last is not None, "MMEngine has just written one"
-        return Trained(runner.model, last, {task.METRIC: 0.0})
+        return Trained(bare(runner.model), Path(hub.get_info("last_ckpt")), {task.METRIC: 0.0})
     best = int(np.argmax(history[task.METRIC]))
     metrics = {key: task.PERCENT * float(history[key][best]) for key in (task.METRIC, *task.ALSO) if key in history}
-    return Trained(runner.model, Path(hub.get_info("best_ckpt")), metrics)
+    return Trained(bare(runner.model), Path(hub.get_info("best_ckpt")), metrics)
+
+
+def bare(model: Any) -> Any:
+    """A model without what averages its gradients."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def _validated(hub: Any) -> dict[str, Any]:
@@ -101,25 +132,35 @@ def build(planned: Plan, request: Request) -> Any:
     config.work_dir = str(folder)
     checkpoint.harden(config)
     if request.resume:
-        newest = checkpoint.latest(folder)
+        newest = distributed.from_first(lambda: checkpoint.latest(folder))
         if newest is None:
             say(f"{folder}: nothing to resume, starting from the beginning")
+        elif not newest.is_file():
+            raise InputError(f"{newest}: the first machine has it, this one has not; resume in a folder that all share")
         else:
             say(f"resuming from {newest}")
             config.load_from, config.resume = str(newest), True
     try:
-        runner = _Runner.from_cfg(config)
+        runner = _Runner.from_cfg(distributed.share(config))
     except (TypeError, KeyError, ValueError) as error:
         # MMEngine's registry names the class that could not be built, and why.
         raise UsageError(f"{planned.file}: {str(error).strip(chr(34))}") from None
     runner.register_hook(checkpoint.PlainStateHook())
+    runner.register_hook(_StatisticsHook())
     if request.load_from and not config.resume:
         runner.fine_tune(request.load_from, trust=request.trust)
-    if not config.resume:
+    if distributed.is_first():
         # Only now: a run that could not start must not cost an interrupted one its checkpoints.
-        for old in (*folder.glob("epoch_*.pth"), *folder.glob("iter_*.pth"), *folder.glob("best_*.pth")):
-            old.unlink()
+        _clear(folder, keep_checkpoints=bool(config.resume))
     return runner
+
+
+def _clear(folder: Path, *, keep_checkpoints: bool) -> None:
+    """Remove what a run that was killed while it wrote left unfinished, and what an earlier run left."""
+    old = () if keep_checkpoints else ("epoch_*.pth", "iter_*.pth", "best_*.pth")
+    for pattern in (".*.pth.*", *old):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def draw_curve(planned: Plan) -> None:

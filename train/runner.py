@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from train import config as configs
+from train import distributed
 from train.errors import BackendError, InputError, UsageError
 from train.experiment import Experiment, Record, tools
 from train.files import sha256, write_atomic
@@ -16,7 +17,7 @@ from train.plan import Plan, Request, plan
 
 
 def train(request: Request) -> tuple[Experiment, Record, bool]:
-    """Train an experiment, or find that it is trained already.
+    """Train an experiment, or find that it is trained already. Of several processes, the first one reads and writes.
 
     Returns:
         The experiment, its record, and whether anything was trained now.
@@ -27,24 +28,33 @@ def train(request: Request) -> tuple[Experiment, Record, bool]:
     if request.load_from and not request.load_from.is_file():
         raise InputError(f"{request.load_from}: no such checkpoint (LOAD_FROM)")
     _choose_device(request.device)
-    planned = plan(request)
+    planned = distributed.in_turn(lambda: plan(request))
     experiment = planned.experiment
-    if not request.force and (record := experiment.current(planned.fingerprint)):
+    if planned.fingerprint != distributed.from_first(lambda: planned.fingerprint):
+        raise UsageError(
+            "this machine would train something else than the first one; give all the same command, data and packages"
+        )
+    if record := distributed.from_first(lambda: None if request.force else experiment.current(planned.fingerprint)):
         return experiment, record, False
     if not planned.data["images"].get("train"):
         raise InputError(
             f"{planned.data['root']}: no training images; this data set can only be exported and measured on"
         )
+    distributed.check_batch(planned.config)  # before the seconds that what follows takes
 
     started = time.monotonic()
     configs.activate(planned.config, planned.file)
     from train import loop  # MMEngine's Runner takes seconds to import
 
     trained = loop.run(planned, request)
-    seconds = time.monotonic() - started
-    record = publish(planned, trained.model, trained.checkpoint, metrics=trained.metrics, seconds=seconds)
-    loop.draw_curve(planned)
-    return experiment, record, True
+
+    def finish() -> Record:
+        seconds = time.monotonic() - started
+        written = publish(planned, trained.model, trained.checkpoint, metrics=trained.metrics, seconds=seconds)
+        loop.draw_curve(planned)
+        return written
+
+    return experiment, distributed.from_first(finish), True
 
 
 def adopt(request: Request, checkpoint: Path) -> tuple[Experiment, Record]:
