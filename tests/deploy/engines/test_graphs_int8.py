@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from small_graphs import CAPABILITIES, copy, model, run
 
+import slipway_runtime
 from deploy import graph
 from deploy.engines import graphs
 from deploy.engines.graphs import symmetric
@@ -194,3 +195,29 @@ def test_control_a_node_without_its_cast_is_noticed() -> None:
     add_.input[0] = casts[add_.input[0]]
     with pytest.raises(Exception, match="Add"):
         onnx.checker.check_model(made, full_check=True)
+
+
+@pytest.mark.slow
+def test_masks_of_a_bundle(masks_experiment: Experiment) -> None:
+    """All rewritings at once, on images with detections, for any shape up to a largest one and for one shape."""
+    bundle = masks_experiment.bundle
+    before, described = onnx.load(bundle / "model.onnx"), manifest.read(bundle)
+    loaded = slipway_runtime.load(bundle)
+    folder = Path(masks_experiment.read().data["root"]) / "val"
+    feeds = [loaded.feeds(loaded.inputs(loaded.preprocess(path))) for path in sorted(folder.iterdir())[:3]]
+    sizes = [feed["input"].shape for feed in feeds]
+    largest = tuple(map(max, *sizes))
+    any_size = Profile(minimum=(1, 3, 32, 32), optimum=largest, maximum=largest)
+    made = graphs.prepare(bundle, described, "fp32", CAPABILITIES, [any_size])
+    assert not any(node.op_type == "NonZero" for node in made.graph.node)
+    one = Profile(minimum=sizes[0], optimum=sizes[0], maximum=sizes[0])
+    fixed = graphs.prepare(bundle, described, "fp32", CAPABILITIES, [one])
+    assert len(fixed.graph.node) < len(made.graph.node)
+    found = 0
+    for after, several in ((made, feeds), (fixed, feeds[:1])):
+        for feed in several:
+            wanted = run(before, feed)
+            found += int((wanted[1] >= 0).sum())
+            for each, other in zip(wanted, run(after, feed), strict=True):
+                np.testing.assert_array_equal(each, other)
+    assert found
