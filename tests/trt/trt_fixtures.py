@@ -129,7 +129,7 @@ def write_plan(
     inputs, outputs = ([_spec(each) for each in group] for group in (model.graph.input, model.graph.output))
     shapes = list(profiles) or [[(n, *inputs[0].shape[1:]) for n in _numbers(inputs[0].shape[0])]]
     found = [plans.Profile(minimum=low, optimum=best, maximum=high) for low, best, high in shapes]
-    asked = plans.Options(precision=precision, profiles=tuple(found), **options)  # type: ignore[arg-type]
+    asked = plans.Options(precision=precision, profiles=tuple(found), **options)
     built = build(trt, content, inputs[0].name, asked)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(built)

@@ -53,6 +53,8 @@ def build(trt: Any, spec: Spec) -> Answer:
         builder = trt.Builder(log)
     except (TypeError, RuntimeError) as error:
         raise BackendError(f"TensorRT {trt.__version__} cannot start a builder ({log.said() or error}); docs/gpu.md")
+    # The parser makes TensorRT's own plugins of RoiAlign and the like; only 8.6's registers them by itself.
+    trt.init_libnvinfer_plugins(log, "")
     parsed, keep = network.parse(trt, able, builder, log, spec)
     config = network.configure(trt, able, builder, parsed, spec)
     if able.progress_monitor:

@@ -57,6 +57,8 @@ class Engine:
             runtime = trt.Runtime(self._log)
         except (TypeError, RuntimeError) as error:  # the bindings' constructor got a null
             raise SessionError(f"TensorRT {trt.__version__} does not start ({self.told() or error})")
+        # RoiAlign and the like are TensorRT's own plugins in a plan, which nobody else registers.
+        trt.init_libnvinfer_plugins(self._log, "")
         if info.options.version_compatible:
             runtime.engine_host_code_allowed = True
         self._engine = runtime.deserialize_cuda_engine(path.read_bytes())

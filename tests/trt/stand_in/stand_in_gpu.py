@@ -119,7 +119,7 @@ class Gpu:
         return self._next
 
     def find(self, handle: object, kind: type) -> object:
-        number = int(handle)  # type: ignore[call-overload]
+        number = int(handle)
         if kind is Stream and number == 0:
             return self.default
         found = self.handles.get(number)
@@ -132,7 +132,7 @@ class Gpu:
         if isinstance(thing, Stream):
             self.run(thing)
         if thing is not self.default:
-            del self.handles[int(handle)]  # type: ignore[call-overload]
+            del self.handles[int(handle)]
 
     def streams(self) -> list[Stream]:
         return [self.default, *(thing for thing in self.handles.values() if isinstance(thing, Stream))]

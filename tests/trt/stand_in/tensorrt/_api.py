@@ -58,7 +58,17 @@ def enum(name: str) -> Any:
     return made
 
 
-class Real:
+class _Class(type):
+    """What pybind11 demands of a class that overrides one of its own: that it calls its base's `__init__`."""
+
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        made = super().__call__(*arguments, **named)
+        if not cls.__module__.startswith("tensorrt.") and not vars(made).get("_initialised"):
+            raise TypeError(f"{cls.__mro__[1].__name__}.__init__() must be called when overriding __init__")
+        return made
+
+
+class Real(metaclass=_Class):
     """Base of every class: attributes are those of the table, as pybind11's objects take no others."""
 
     def __init_subclass__(cls, **named: Any) -> None:
@@ -72,11 +82,6 @@ class Real:
             if entry != "write":
                 raise AttributeError(f"'{type(self).__name__}' of TensorRT {VERSION} has no '{name}' that can be set")
         object.__setattr__(self, name, value)
-
-    def _begun(self) -> None:
-        """What pybind11 demands of a class that overrides one of its own."""
-        if not self.__dict__.get("_initialised"):
-            raise TypeError(f"{type(self).__name__}.__init__() must be called when overriding __init__")
 
 
 def _restrict(cls: type) -> None:

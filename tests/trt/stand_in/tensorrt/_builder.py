@@ -229,7 +229,7 @@ class Builder(Real):
             "plugins": network._plugins(),
             "layers": layers,
         }
-        return IHostMemory(_plan.encode(asked, network._graph.SerializeToString()))  # type: ignore[union-attr]
+        return IHostMemory(_plan.encode(asked, network._graph.SerializeToString()))
 
     def _reason(self, network: INetworkDefinition, config: IBuilderConfig) -> str:
         """Why nothing can be built; empty where it can."""
@@ -261,8 +261,6 @@ class Builder(Real):
     def _work(self, monitor: Any) -> bool:
         """Take as long as asked, and say how far it is."""
         seconds = float(seed("STAND_IN_BUILD_SECONDS") or 0)
-        if monitor is not None:
-            monitor._begun()
         for place, phase in enumerate(_PHASES):
             if monitor is not None:
                 monitor.phase_start(phase, _PHASES[place - 1] if place else None, _STEPS)

@@ -100,7 +100,6 @@ class IExecutionContext(Real):
         if output_allocator is None:
             self._allocators.pop(name, None)
             return True
-        output_allocator._begun()
         self._allocators[name] = output_allocator
         return True
 
@@ -118,7 +117,7 @@ class IExecutionContext(Real):
         return int(found.size) * _itemsize(found.dtype)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        stream: Stream = GPU.find(_integer(stream_handle), Stream)  # type: ignore[assignment]
+        stream: Stream = GPU.find(_integer(stream_handle), Stream)
         reason = self._reason(stream)
         if reason:
             self._log.error(f"IExecutionContext::enqueueV3: Error Code 3: API Usage Error ({reason})")
@@ -132,7 +131,7 @@ class IExecutionContext(Real):
             stream.add(lambda: self._write(self._compute(inputs), targets))
             return True
         if capturing:
-            stream.graph.valid = False  # type: ignore[union-attr]
+            stream.graph.valid = False
             self._log.error(
                 "IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime (operation not permitted when stream is capturing)"
             )

@@ -50,7 +50,7 @@ def built(network: INetworkDefinition, fp16: bool, int8: bool, obey: bool, prete
         obey: whether a layer's own precision counts before that.
         pretend: numpy's name of the float type that every layer is to have instead; empty: none.
     """
-    graph = network._graph.graph  # type: ignore[union-attr]
+    graph = network._graph.graph
     makers = {name: node for node in graph.node for name in node.output}
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -112,7 +112,7 @@ def _entry(
 
     return {
         "Name": node.name or node.output[0],
-        "LayerType": _HEAVY.get(node.op_type, "NoOp" if heavy else "kgen"),
+        "LayerType": _HEAVY.get(node.op_type, "PointWiseV2" if heavy else "kgen"),
         "Inputs": tensors(inputs, reads),
         "Outputs": tensors(node.output, writes),
         "ParameterType": node.op_type,

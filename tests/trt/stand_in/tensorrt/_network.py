@@ -120,7 +120,7 @@ class ILayer(Real):
         self._outputs[index] = dtype
 
     def get_output_type(self, index: int) -> Any:
-        return self._outputs.get(index, self.get_output(index)._dtype)  # type: ignore[union-attr]
+        return self._outputs.get(index, self.get_output(index)._dtype)
 
     def output_type_is_set(self, index: int) -> bool:
         return index in self._outputs
@@ -165,7 +165,7 @@ class INetworkDefinition(Real):
 
     def _tensor(self, name: str) -> ITensor:
         kind = self._types.get(name)
-        array = None if kind else next((each for each in self._graph.graph.initializer if each.name == name), None)  # type: ignore[union-attr]
+        array = None if kind else next((each for each in self._graph.graph.initializer if each.name == name), None)
         number = kind.elem_type if kind else array.data_type if array else 1
         shape = (
             [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]

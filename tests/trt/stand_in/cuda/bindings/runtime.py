@@ -128,7 +128,7 @@ def _call(results: int, device: bool = True) -> Callable[[Callable], Callable]:
 def _address(pointer: object) -> int:
     if isinstance(pointer, int):
         return pointer
-    return ctypes.addressof(ctypes.c_char.from_buffer(memoryview(pointer).cast("B")))  # type: ignore[arg-type]
+    return ctypes.addressof(ctypes.c_char.from_buffer(memoryview(pointer).cast("B")))
 
 
 @_call(1)
@@ -224,12 +224,12 @@ def cudaMemsetAsync(devPtr: int, value: int, count: int, stream: object) -> None
         GPU.bounds(int(devPtr), count)
         ctypes.memset(int(devPtr), value, count)
 
-    GPU.find(stream, Stream).add(work)  # type: ignore[attr-defined]
+    GPU.find(stream, Stream).add(work)
 
 
 @_call(0)
 def cudaMemcpyAsync(dst: object, src: object, count: int, kind: cudaMemcpyKind, stream: object) -> None:
-    _copy(dst, src, count, kind, GPU.find(stream, Stream))  # type: ignore[arg-type]
+    _copy(dst, src, count, kind, GPU.find(stream, Stream))
 
 
 @_call(0)
@@ -279,12 +279,12 @@ def cudaStreamDestroy(stream: object) -> None:
 
 @_call(0)
 def cudaStreamSynchronize(stream: object) -> None:
-    GPU.wait(GPU.find(stream, Stream))  # type: ignore[arg-type]
+    GPU.wait(GPU.find(stream, Stream))
 
 
 @_call(0)
 def cudaStreamQuery(stream: object) -> None:
-    GPU.wait(GPU.find(stream, Stream))  # type: ignore[arg-type]
+    GPU.wait(GPU.find(stream, Stream))
 
 
 @_call(0)
@@ -295,21 +295,21 @@ def cudaDeviceSynchronize() -> None:
 @_call(0)
 def cudaStreamBeginCapture(stream: object, mode: cudaStreamCaptureMode) -> None:
     found = GPU.find(stream, Stream)
-    if found is GPU.default or found.graph is not None:  # type: ignore[attr-defined]
+    if found is GPU.default or found.graph is not None:
         raise Fault("cudaErrorStreamCaptureUnsupported")
-    found.graph = Graph(mode == cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed)  # type: ignore[attr-defined]
+    found.graph = Graph(mode == cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed)
 
 
 @_call(1)
 def cudaStreamIsCapturing(stream: object) -> cudaStreamCaptureStatus:
-    graph = GPU.find(stream, Stream).graph  # type: ignore[attr-defined]
+    graph = GPU.find(stream, Stream).graph
     return cudaStreamCaptureStatus(0 if graph is None else 1 if graph.valid else 2)
 
 
 @_call(1)
 def cudaStreamEndCapture(stream: object) -> cudaGraph_t:
     found = GPU.find(stream, Stream)
-    graph, found.graph = found.graph, None  # type: ignore[attr-defined]
+    graph, found.graph = found.graph, None
     if graph is None or not graph.valid:
         raise Fault(f"cudaErrorStreamCapture{'Unmatched' if graph is None else 'Invalidated'}")
     return cudaGraph_t(GPU.create(graph))
@@ -317,13 +317,13 @@ def cudaStreamEndCapture(stream: object) -> cudaGraph_t:
 
 @_call(1)
 def cudaGraphInstantiate(graph: object, flags: int) -> cudaGraphExec_t:
-    return cudaGraphExec_t(GPU.create(_Executable(GPU.find(graph, Graph))))  # type: ignore[arg-type]
+    return cudaGraphExec_t(GPU.create(_Executable(GPU.find(graph, Graph))))
 
 
 @_call(0)
 def cudaGraphLaunch(graphExec: object, stream: object) -> None:
-    for work in GPU.find(graphExec, _Executable).works:  # type: ignore[attr-defined]
-        GPU.find(stream, Stream).add(work)  # type: ignore[attr-defined]
+    for work in GPU.find(graphExec, _Executable).works:
+        GPU.find(stream, Stream).add(work)
 
 
 @_call(0)
@@ -349,25 +349,25 @@ def cudaEventCreateWithFlags(flags: int) -> cudaEvent_t:
 @_call(0)
 def cudaEventRecord(event: object, stream: object) -> None:
     found, place = GPU.find(event, Event), GPU.find(stream, Stream)
-    found.stream, found.done = place, False  # type: ignore[attr-defined]
+    found.stream, found.done = place, False
 
     def reached() -> None:
-        found.done, found.time = True, time.perf_counter()  # type: ignore[attr-defined]
+        found.done, found.time = True, time.perf_counter()
 
-    place.add(reached)  # type: ignore[attr-defined]
+    place.add(reached)
 
 
 @_call(1)
 def cudaEventElapsedTime(start: object, end: object) -> float:
     first, last = GPU.find(start, Event), GPU.find(end, Event)
-    if not (first.done and last.done):  # type: ignore[attr-defined]
+    if not (first.done and last.done):
         raise Fault("cudaErrorNotReady")
-    return 1000 * (last.time - first.time)  # type: ignore[attr-defined]
+    return 1000 * (last.time - first.time)
 
 
 @_call(0)
 def cudaEventSynchronize(event: object) -> None:
-    _reach(GPU.find(event, Event))  # type: ignore[arg-type]
+    _reach(GPU.find(event, Event))
     if GPU.sticky:
         raise Fault(GPU.sticky)
 
@@ -375,7 +375,7 @@ def cudaEventSynchronize(event: object) -> None:
 @_call(0)
 def cudaStreamWaitEvent(stream: object, event: object, flags: int) -> None:
     found = GPU.find(event, Event)
-    GPU.find(stream, Stream).add(lambda: _reach(found))  # type: ignore[attr-defined, arg-type]
+    GPU.find(stream, Stream).add(lambda: _reach(found))
 
 
 @_call(0)
