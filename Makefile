@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 WORK ?= work
 DEVICE ?= auto
+# A number of GPUs: as many processes train.
+PROCESSES ?= $(filter-out all device=%,$(GPUS))
 SHAPE ?= dynamic
 
 RUN ?= local
@@ -38,6 +40,8 @@ CHOSEN = $(or $(CONFIG),$(EXP),$(if $*,$(DEMO_$*),$(or $(NEWEST),$(DEMO_cls))),\
 flag = $(if $($(1)),$(2) $(3))
 TRAIN_FLAGS = --work $(WORK) --device $(DEVICE) $(call flag,DATA,--data,$(DATA)) $(call flag,LOAD_FROM,--load-from,$(LOAD_FROM)) \
   $(call flag,RESUME,--resume) $(call flag,FORCE,--force) $(call flag,SKIP_BAD,--skip-bad) $(call flag,TRUST,--trust-checkpoint) \
+  $(call flag,PROCESSES,--processes,$(PROCESSES)) $(call flag,NODES,--nodes,$(NODES)) \
+  $(call flag,NODE_RANK,--node-rank,$(NODE_RANK)) $(call flag,MASTER,--master,$(MASTER)) \
   $(call flag,JSON,--json) $(call flag,OPTIONS,--cfg-options,$(OPTIONS))
 EXPORT_FLAGS = --work $(WORK) --shape $(SHAPE) $(call flag,CHECKPOINT,--checkpoint,$(CHECKPOINT)) $(call flag,DATA,--data,$(DATA)) \
   $(call flag,FORCE,--force) $(call flag,SKIP_BAD,--skip-bad) $(call flag,TRUST,--trust-checkpoint) $(call flag,JSON,--json) \
@@ -60,7 +64,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -71,6 +75,7 @@ help: ## list the verbs and their variables
 	  'CONFIG=path.py              your own MMEngine config instead' \
 	  'DATA=dir                    your own images instead of the source'"'"'s own (train; export with CHECKPOINT)' \
 	  'LOAD_FROM=x.pth             fine-tune from a checkpoint (train)' \
+	  'GPUS=8 NODES=2 NODE_RANK=0 MASTER=host:port   train with a process a GPU, on several machines; PROCESSES=2 without GPUs' \
 	  'CHECKPOINT=x.pth            a checkpoint trained elsewhere (export)' \
 	  'SHAPE=$(SHAPE)               static | batch | dynamic (export)' \
 	  'PRECISION="fp16 int8"       graphs to add to the bundle (export); engines to build (engine); the one to predict with (infer)' \
@@ -86,7 +91,8 @@ help: ## list the verbs and their variables
 	  'SCORE=0.3                   show detections from here on (infer, splash)' \
 	  'OUT=dir OPACITY=0.5         where to write drawings and label maps, and how strong (infer)' \
 	  'NATIVE=1 ORT_ROOT=dir       predict with ort_infer (infer); the ONNX Runtime it is built with (native)' \
-  'WORK=$(WORK)                   where data, experiments and results lie' \
+	  'RUN=docker GPUS=all         run the verb in its container, with GPUs (docs/containers.md)' \
+	  'WORK=$(WORK)                   where data, experiments and results lie' \
   'WHEELS=dir                  set .venv up from a folder of wheels (every verb); TENSORRT= FOR= HAS= say which (wheels)' \
 	  'RESUME=1 FORCE=1 SKIP_BAD=1 TRUST=1 JSON=1    see --help of each room'
 
@@ -180,6 +186,12 @@ fuzz: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (n
 	  for seed in $(NATIVE_SOURCE)/fuzz/seeds/$$name/*; do case $$seed in \
 	    *.base64) base64 -d $$seed > $$fuzzer.corpus/$$(basename $$seed .base64) ;; *) cp $$seed $$fuzzer.corpus ;; esac; done; \
 	  $$fuzzer -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$$fuzzer.found- $$fuzzer.corpus; done
+
+images: ## build the images of containers: slipway-train, slipway-deploy, slipway-runtime
+	@docker/run.sh all
+
+shell-%: ## a shell in a container: shell-train, shell-deploy, shell-runtime
+	@DOCKER_RUN="--interactive --tty --entrypoint bash $(DOCKER_RUN)" docker/run.sh $*
 
 splash: $(READY) ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
 	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \

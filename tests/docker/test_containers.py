@@ -1,0 +1,238 @@
+"""The images of all rooms, built from the checkout with a real engine: what they may do, and that they do what a checkout does."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]  # the first build installs everything
+
+#: A user whom neither the images nor this machine know.
+STRANGER = 12345
+IMAGES = ("environment", "train", "deploy", "runtime")
+Make = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def docker(*arguments: object) -> str:
+    return subprocess.run(["docker", *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the checkout's files, which tests may edit, with its images built; skips where no engine answers."""
+    if not shutil.which("docker"):
+        pytest.skip("there is no docker here")
+    asked = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        pytest.skip(f"no Docker engine answers: {asked.stderr.strip()[:200]}")
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.splitlines()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    for parent in (folder, *folder.parents):
+        if "pytest" in parent.name:  # the stranger comes by
+            parent.chmod(0o755)
+    built = make_in(folder)("images")
+    assert built.returncode == 0, built.stderr[-3000:]
+    yield folder
+    # pytest cannot remove what belongs to others
+    subprocess.run(["chown", "-R", f"{os.getuid()}", folder], check=False)
+
+
+def make_in(folder: Path, user: int | None = None) -> Make:
+    def call(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        environment = {
+            **os.environ,
+            "DOCKER_BUILD": "--network=host",
+            "DOCKER_NETWORK": "host",
+            "HOME": "/tmp",
+            **variables,
+        }
+        environment.pop("MAKEFLAGS", None)
+        command = ["make", *arguments]
+        if user is not None:  # who may talk to the engine and is nobody else
+            socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+            group = Path(socket).stat().st_gid
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={group}", "--", *command]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def work(checkout: Path) -> Path:
+    """Where the demo writes."""
+    folder = checkout / "work"
+    folder.mkdir()
+    os.chown(folder, STRANGER, STRANGER)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(checkout: Path, work: Path) -> str:
+    """The demo in containers, run by somebody who is not root; what it printed."""
+    (checkout / ".build").mkdir(exist_ok=True)
+    subprocess.run(["chown", "-R", f"{STRANGER}", checkout / ".build"], check=True)
+    if not reachable(STRANGER):
+        pytest.skip("the engine's socket cannot be reached by another user")
+    done = make_in(checkout, STRANGER)("demo", "RUN=docker")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def reachable(user: int) -> bool:
+    socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    test = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={Path(socket).stat().st_gid}", "--"]
+    return subprocess.run([*test, "docker", "version"], capture_output=True, check=False).returncode == 0
+
+
+def inside(checkout: Path, room: str, code: str) -> dict[str, object]:
+    """What a piece of Python prints as JSON, run as a verb is."""
+    environment = {**os.environ, "DOCKER_BUILD": "--network=host", "WORK": str(checkout / "scratch")}
+    done = subprocess.run(
+        [checkout / "docker" / "run.sh", room, "-c", code],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+LOOK = """
+import json, os, socket
+from pathlib import Path
+status = dict(line.split(":\\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\\t" in line)
+def can(path):
+    try:
+        Path(path, "probe").write_text("x"); return True
+    except OSError:
+        return False
+print(json.dumps({
+    "user": os.getuid(), "capabilities": int(status["CapEff"], 16), "no_new_privileges": status["NoNewPrivs"],
+    "writes": [path for path in ("/", "/slipway", "/opt/slipway", "/etc", "/tmp") if can(path)],
+    "interfaces": [name for _, name in socket.if_nameindex()],
+}))
+"""
+
+
+def test_a_verb_has_no_more_than_it_needs(checkout: Path) -> None:
+    found = inside(checkout, "deploy", LOOK)
+    assert found == {
+        "user": os.getuid(),
+        "capabilities": 0,
+        "no_new_privileges": "1",
+        "writes": ["/tmp"],
+        "interfaces": ["lo"],
+    }
+
+
+def test_control_an_ordinary_container_has_more(checkout: Path) -> None:
+    found = json.loads(docker("run", "--rm", "--user", "0:0", "--network", "host", "slipway-deploy", "-c", LOOK))
+    assert found["capabilities"]
+    assert {"/", "/etc"} <= set(found["writes"])
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_images_are_no_ones_and_say_what_they_are(checkout: Path, image: str) -> None:
+    config = json.loads(docker("image", "inspect", f"slipway-{image}"))[0]["Config"]
+    assert config["User"] == "10001:10001"
+    if image != "environment":
+        assert config["Labels"]["org.opencontainers.image.title"] == f"slipway-{image}"
+        assert config["Labels"]["org.opencontainers.image.version"]
+
+
+def test_the_demo_is_the_callers_and_whole(demo: str, work: Path) -> None:
+    files = [path for path in work.rglob("*") if path.is_file()]
+    assert {path.stat().st_uid for path in files} == {STRANGER}
+    names = {str(path.relative_to(work / "cls" / "resnet18_digits")) for path in files if "cls" in path.parts}
+    assert {"train/checkpoint.pth", "bundle/manifest.json", "bundle/model.int8.onnx", "bench/report.html"} <= names
+    predictions = [line for line in demo.splitlines() if "work/data/digits/val/7/" in line and line.split()[1] == "7"]
+    assert len(predictions) >= 3  # printed by ort_infer, in the runtime's container
+
+
+def test_the_demo_equals_the_one_of_a_checkout(demo: str, work: Path, tmp_path: Path) -> None:
+    """The same seed gives the same top-1 and the same bundle's graph."""
+    done = subprocess.run(
+        ["make", "train-cls", "export-cls", f"WORK={tmp_path}/work"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    own, theirs = (folder / "cls" / "resnet18_digits" for folder in (tmp_path / "work", work))
+    accuracy = [json.loads((folder / "train" / "record.json").read_text())["metrics"] for folder in (own, theirs)]
+    assert accuracy[0] == pytest.approx(accuracy[1])
+    inputs = [json.loads((folder / "bundle" / "manifest.json").read_text()) for folder in (own, theirs)]
+    for field in ("name", "classes", "inputs", "outputs", "preprocess", "postprocess"):
+        assert inputs[0][field] == inputs[1][field]
+
+
+def layers(image: str) -> list[str]:
+    found: list[str] = json.loads(docker("image", "inspect", f"slipway-{image}"))[0]["RootFS"]["Layers"]
+    return found
+
+
+def created_by(image: str) -> list[str]:
+    """Each step of an image that made a layer, first first."""
+    rows = docker("history", "--no-trunc", "--format", "{{.Size}}\t{{.CreatedBy}}", f"slipway-{image}").splitlines()
+    return [row.partition("\t")[2] for row in reversed(rows) if not row.startswith("0B\t")]
+
+
+def test_a_change_of_the_source_installs_nothing_anew(checkout: Path) -> None:
+    before = {image: layers(image) for image in IMAGES[:3]}
+    source = checkout / "train" / "__init__.py"
+    source.write_text(source.read_text() + "\n# changed\n")
+    built = make_in(checkout)("images")
+    assert built.returncode == 0, built.stderr[-3000:]
+    after = {image: layers(image) for image in IMAGES[:3]}
+    assert after["environment"] == before["environment"]
+    for image in ("train", "deploy"):
+        kept = [old for old, new in zip(before[image], after[image], strict=True) if old == new]
+        assert after[image] != before[image]  # the change is in
+        assert kept[: len(before["environment"])] == before["environment"]
+        assert all("pip" not in step and "apt-get" not in step for step in created_by(image)[len(kept) :])
+    # The packages of deployment lie between the environment and the source: they were kept too.
+    assert before["deploy"][len(before["environment"])] == after["deploy"][len(before["environment"])]
+
+
+def test_a_missing_gpu_runtime_is_one_line(checkout: Path) -> None:
+    if "nvidia" in docker("info", "--format", "{{json .Runtimes}}"):
+        pytest.skip("there is a GPU runtime here")
+    done = make_in(checkout)("train-cls", "RUN=docker", "GPUS=all", f"WORK={checkout / 'scratch'}")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "gives containers no GPU" in line
+    assert "container toolkit" in line
+    assert "Error 4" in done.stderr
+
+
+def test_compose_is_valid(checkout: Path) -> None:
+    command = next(
+        (c for c in (["docker", "compose"], ["docker-compose"]) if shutil.which(c[0]) and answers([*c, "version"])),
+        None,
+    )
+    if command is None:
+        pytest.skip("there is no compose here")
+    file = ["-f", checkout / "docker" / "compose.yaml"]
+
+    def services(*options: str) -> set[str]:
+        done = subprocess.run(
+            [*command, *file, *options, "config", "--services"], capture_output=True, text=True, check=True
+        )
+        return set(done.stdout.split())
+
+    assert {"train", "export", "bench", "infer"} <= services()
+    assert {"train-gpu", "bench-gpu", "engine-gpu"} <= services("--profile", "gpu")
+
+
+def answers(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
