@@ -40,7 +40,7 @@ WIDE = (1024, 512)
 #: The networks that engines are promised for.
 CASES = (
     Case("cls/resnet18_digits", sizes=ANY),
-    Case("cls/resnet50_flowers", (224, 224), "batch"),
+    Case("cls/resnet50_flowers", shape="batch"),
     Case("seg/pspnet-r18_digits", WIDE, "static"),
     Case("seg/pspnet-r18_digits", sizes=ANY),
     Case("seg/pspnet-r50-512x1024_digits", shape="static"),
