@@ -1,9 +1,13 @@
 """The images of all rooms, built from the checkout with a real engine: what they may do, and that they do what a checkout does."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,46 +27,73 @@ def docker(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def checkout() -> Iterator[Path]:
     """A copy of the checkout's files, which tests may edit, with its images built; skips where no engine answers."""
     if not shutil.which("docker"):
         pytest.skip("there is no docker here")
     asked = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
     if asked.returncode:
         pytest.skip(f"no Docker engine answers: {asked.stderr.strip()[:200]}")
-    folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(lambda name: (ROOT / name).is_file(), listed.splitlines()):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    for parent in (folder, *folder.parents):
-        if "pytest" in parent.name:  # the stranger comes by
-            parent.chmod(0o755)
-    built = make_in(folder)("images")
-    assert built.returncode == 0, built.stderr[-3000:]
-    yield folder
-    # pytest cannot remove what belongs to others
-    subprocess.run(["chown", "-R", f"{os.getuid()}", folder], check=False)
+    # Not below pytest's folders, which the stranger may not enter.
+    with tempfile.TemporaryDirectory(prefix="checkout-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for file in filter(lambda file: (ROOT / file).is_file(), listed.splitlines()):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, folder / file)
+        built = make_in(folder)("images")
+        assert built.returncode == 0, built.stderr[-3000:]
+        yield folder
 
 
-def make_in(folder: Path, user: int | None = None) -> Make:
-    def call(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        environment = {
-            **os.environ,
-            "DOCKER_BUILD": "--network=host",
-            "DOCKER_NETWORK": "host",
-            "HOME": "/tmp",
-            **variables,
-        }
+def make_in(folder: Path, user: int | None = None, **changed: str) -> Make:
+    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "DOCKER_BUILD": "--network=host", "DOCKER_NETWORK": "host", **changed}
         environment.pop("MAKEFLAGS", None)
         command = ["make", *arguments]
-        if user is not None:  # who may talk to the engine and is nobody else
-            socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
-            group = Path(socket).stat().st_gid
-            command = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={group}", "--", *command]
+        if user is not None:
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", *command]
+            environment["HOME"] = str(folder)
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
     return call
+
+
+def engine_socket() -> Path:
+    return Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+
+
+@pytest.fixture(scope="session")
+def open_socket(checkout: Path) -> Iterator[str]:
+    """The engine for everybody, as a member of the group docker has it: DOCKER_HOST."""
+    path = checkout / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        path.chmod(0o666)
+        server.listen()
+        threading.Thread(target=forward, args=(server,), daemon=True).start()
+        yield f"unix://{path}"
+
+
+def forward(server: socket.socket) -> None:
+    """Pass every connection on to the engine, each direction until its end."""
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    while True:
+        try:
+            caller, _ = server.accept()
+        except OSError:
+            return
+        engine = socket.socket(socket.AF_UNIX)
+        engine.connect(str(engine_socket()))
+        for pair in ((caller, engine), (engine, caller)):
+            threading.Thread(target=pump, args=pair, daemon=True).start()
 
 
 @pytest.fixture(scope="session")
@@ -75,21 +106,13 @@ def work(checkout: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo(checkout: Path, work: Path) -> str:
+def demo(checkout: Path, work: Path, open_socket: str) -> str:
     """The demo in containers, run by somebody who is not root; what it printed."""
-    (checkout / ".build").mkdir(exist_ok=True)
-    subprocess.run(["chown", "-R", f"{STRANGER}", checkout / ".build"], check=True)
-    if not reachable(STRANGER):
-        pytest.skip("the engine's socket cannot be reached by another user")
-    done = make_in(checkout, STRANGER)("demo", "RUN=docker")
+    for path in (checkout / ".build", *(checkout / ".build").iterdir()):
+        os.chown(path, STRANGER, STRANGER)
+    done = make_in(checkout, STRANGER, DOCKER_HOST=open_socket)("demo", "RUN=docker")
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
-
-
-def reachable(user: int) -> bool:
-    socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
-    test = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={Path(socket).stat().st_gid}", "--"]
-    return subprocess.run([*test, "docker", "version"], capture_output=True, check=False).returncode == 0
 
 
 def inside(checkout: Path, room: str, code: str) -> dict[str, object]:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_the_outputs_of_the_last_bound_call_are_those_of_run(bundle: Path) -> No
 def test_threads_reach_onnxruntime(bundle: Path) -> None:
     options = open_session(bundle, threads=3)._session.get_session_options()  # type: ignore[attr-defined]
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system does not say which cores a process may use"
+)
+def test_forbidden_cores_are_not_counted(bundle: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        narrow = open_session(bundle)._session.get_session_options().intra_op_num_threads  # type: ignore[attr-defined]
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert narrow == (1 if (os.cpu_count() or 1) > 1 else 0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -201,8 +202,7 @@ def _open(path: Path, device: str, threads: int | None, providers: list[Provider
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal only: every error is raised as well
     options.inter_op_num_threads = 1
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _allowed()
     try:
         session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except (*_BAD_FILE, *_BAD_MACHINE) as error:
@@ -213,6 +213,17 @@ def _open(path: Path, device: str, threads: int | None, providers: list[Provider
             f" it needs CUDA {ort.cuda_version} with cuDNN and a driver for it, or use device cpu"
         )
     return session
+
+
+def _allowed() -> int:
+    """The cores that this process may use where those are not all; else 0, which lets ONNX Runtime choose.
+
+    It counts a container's forbidden cores too, and complains on stderr of each that it cannot have.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    return cores if cores < (os.cpu_count() or 0) else 0
 
 
 def _refused(path: Path, device: str, error: Exception) -> BundleError | SessionError:
