@@ -12,7 +12,7 @@ RUN apt-get download -o APT::Sandbox::User=root libonnxruntime-dev && dpkg -x li
 COPY requirements/native.txt requirements/native-cuda.txt ./
 ARG DEVICE=cpu
 # One folder for all libraries: ONNX Runtime looks for its providers beside itself, the linker's cache has the others.
-# TensorRT's provider stays behind: TensorRT is not here.
+# TensorRT's provider stays behind: TensorRT is not here. METADATA tells scanners of images which wheels they are from.
 RUN case $DEVICE in cpu) set=native ;; cuda) set=native-cuda ;; *) echo "DEVICE is cpu or cuda" >&2; exit 2 ;; esac \
     && pip install --root-user-action=ignore --no-cache-dir --no-compile --no-deps --only-binary :all: \
       --require-hashes --target wheels -r $set.txt \
@@ -23,6 +23,7 @@ RUN case $DEVICE in cpu) set=native ;; cuda) set=native-cuda ;; *) echo "DEVICE 
     && for info in $(find . -maxdepth 1 -name 'nvidia_*.dist-info'); do \
          mkdir /ort/share/doc/${info%%-*} && cp $(find $info -iname 'licen*.txt') /ort/share/doc/${info%%-*}/ || exit; \
        done \
+    && for info in *.dist-info; do mkdir /ort/share/doc/$info && cp $info/METADATA /ort/share/doc/$info/ || exit; done \
     && mv /download/usr/include /ort/ && rm -rf /download/wheels
 
 FROM ${BASE} AS build
@@ -37,10 +38,11 @@ RUN cmake -S /source -B /build -DORT_ROOT=/ort --log-level=NOTICE \
     && cmake --build /build --parallel "$(nproc)" \
     && cmake --install /build --strip --prefix /program
 COPY docker/libraries.sh /
-# The licences of what is compiled in as well.
+# The licences of what is compiled in as well, and what dpkg knows.
 RUN sh /libraries.sh /build/ort_infer /base-has libonnxruntime.so.1 /linked \
     && for package in libcli11-dev nlohmann-json3-dev; do \
-         mkdir /linked/share/doc/$package && cp /usr/share/doc/$package/copyright /linked/share/doc/$package/ || exit; \
+         mkdir /linked/share/doc/$package && cp /usr/share/doc/$package/copyright /linked/share/doc/$package/ \
+           && dpkg-query -s $package > /linked/status/$package || exit; \
        done
 
 FROM ${BASE}
