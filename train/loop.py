@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 
 from train import checkpoint, distributed, tasks
@@ -50,6 +50,10 @@ class _Runner(Runner):
             return super().build_optim_wrapper(*args, **kwargs)
         finally:
             self._console.setLevel(before)
+
+    def wrap_model(self, model_wrapper_cfg: Any, model: Any) -> Any:
+        """Wrap it with batch statistics of each process, also where a class' default is to join them: as one process."""
+        return super().wrap_model(model_wrapper_cfg, revert_sync_batchnorm(model))  # `sync_bn` joins them again
 
     def build_evaluator(self, evaluator: Any) -> Any:
         """Build it so that processes send each other what a metric needs; MMEngine's default is a folder that all see."""
