@@ -1,7 +1,8 @@
 # Rooms 2 and 3: checkpoint → bundle and engines → numbers, in the environment of room 1 and a little more.
 #   docker build -f docker/train.Dockerfile --target environment -t slipway-environment .
 #   docker build -f docker/deploy.Dockerfile -t slipway-deploy .
-# ENVIRONMENT: the image of the first line, whose layers are shared.
+# ENVIRONMENT: the image of the first line, whose layers are shared. TENSORRT: a version that was collected before, with ONNX
+# Runtime for CUDA, by `make wheels OUT=wheels TENSORRT=10.16.1.11 FOR=3.11`; without, this image exports and computes on CPUs.
 ARG BASE=debian:bookworm-slim
 ARG ENVIRONMENT=slipway-environment
 
@@ -18,15 +19,26 @@ FROM ${ENVIRONMENT} AS packages
 USER 0:0
 ENV UV_SYSTEM_CERTS=1
 COPY --from=uv /uv /uv
-COPY requirements/deploy.txt /
+ARG TENSORRT=none
+COPY requirements/deploy.txt wheel[s] /wheels/
 RUN touch /before && sleep 1 \
+    && case $TENSORRT in \
+      none) set -- -r /wheels/deploy.txt ;; \
+      *) grep -qs "^tensorrt.*==$TENSORRT" /wheels/requirements.txt \
+        || { echo "no TensorRT $TENSORRT in the folder wheels: make wheels OUT=wheels TENSORRT=$TENSORRT FOR=3.11" >&2; exit 4; }; \
+        set -- --no-index --find-links /wheels -r /wheels/requirements.txt ;; \
+    esac \
     && /uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/slipway/bin/python --require-hashes \
-      --only-binary :all: -r /deploy.txt \
+      --only-binary :all: "$@" \
     && mkdir /more && cd / && find opt/slipway -cnewer /before \( -type f -o -type l \) -print0 > /files \
     && tar --create --null --files-from /files | tar --extract --directory /more
 
 FROM ${ENVIRONMENT}
 COPY --from=packages /more/ /
+# onnxruntime-gpu has taken the files of onnxruntime, which comes with the environment: only one is there.
+USER 0:0
+RUN cd /opt/slipway/lib/python3*/site-packages && if [ -d onnxruntime_gpu-*.dist-info ]; then rm -r onnxruntime-*.dist-info; fi
+USER 10001:10001
 COPY LICENSE ./
 COPY deploy deploy
 COPY configs configs
