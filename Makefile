@@ -64,7 +64,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -165,11 +165,12 @@ bench-folder: $(READY) ## whole folders, files → predictions: ort_infer, slipw
 	  $(call flag,JSON,--json)
 
 PREDICT = $(if $(filter docker,$(RUN)),docker/run.sh runtime,$(if $(NATIVE),$(BUILD)/ort_infer,$(PYTHON) -m slipway_runtime))
-infer: $(if $(NATIVE),$(if $(filter local,$(RUN)),native),$(READY)) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= PRECISION= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
+infer: $(if $(NATIVE),$(if $(filter local,$(RUN)),native),$(READY)) ## predict: IMAGES=images, folders or videos [BUNDLE= EXP= PRECISION= ENGINE= OUT= SCORE= OPACITY= JSON=1 NATIVE=1]
 	@$(PREDICT) $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
 	  $(or $(IMAGES),$(error IMAGES= names no image or folder)) \
 	  $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) $(call flag,OUT,--out,$(OUT)) $(call flag,OPACITY,--opacity,$(OPACITY)) \
-	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,PRECISION,--precision,$(PRECISION)) $(call flag,JSON,--json)
+	  $(call flag,SCORE,--score,$(SCORE)) $(call flag,PRECISION,--precision,$(PRECISION)) $(call flag,ENGINE,--engine,$(ENGINE)) \
+  $(call flag,JSON,--json)
 
 native: ## build ort_infer, the runtime in C++, in .build/native [ORT_ROOT=]
 	@command -v cmake > /dev/null || { echo "error: cmake is missing; on Debian: apt-get install --no-install-recommends $$(tr '\n' ' ' < $(NATIVE_SOURCE)/packages.txt)"; exit 4; } >&2
@@ -192,6 +193,12 @@ images: ## build the images of containers: slipway-train, slipway-deploy, slipwa
 
 shell-%: ## a shell in a container: shell-train, shell-deploy, shell-runtime
 	@DOCKER_RUN="--interactive --tty --entrypoint bash $(DOCKER_RUN)" docker/run.sh $*
+
+sbom: $(READY) ## what is in each image: SPDX JSON in .build/sbom, checked against the image (make images comes first)
+	@.venv/bin/python docker/sbom.py train deploy runtime
+
+audit-deps: $(READY) ## is each requirement hashed, and is there no advisory against it? [OSV=url ACCEPT="CVE-… GHSA-…"]
+	@.venv/bin/python requirements/audit.py requirements/*.txt $(call flag,OSV,--service,$(OSV)) $(addprefix --accept ,$(ACCEPT))
 
 splash: $(READY) ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]
 	@$(PYTHON) -m slipway_runtime $(or $(BUNDLE),$(WORK)/$(CHOSEN)/bundle) \
