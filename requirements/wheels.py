@@ -97,6 +97,8 @@ def install(folder: Path, uv: str, venv: Path) -> None:
         ":all:",
         folder / "requirements.txt",
     )
+    if own:
+        _link_cuda(venv)
 
 
 def _see_own(venv: Path, pins: Sequence[str], python: str) -> None:
@@ -119,6 +121,19 @@ def _see_own(venv: Path, pins: Sequence[str], python: str) -> None:
             )
     (packages,) = venv.glob("lib/python3*/site-packages")
     (packages / "machine.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
+
+
+def _link_cuda(venv: Path) -> None:
+    """Put python3's CUDA libraries beside the venv's own: ONNX Runtime looks for them beside itself only."""
+    import site
+
+    (packages,) = venv.glob("lib/python3*/site-packages")
+    for root in map(Path, site.getsitepackages()):
+        for library in root.glob("nvidia/*/lib/*.so*"):
+            link = packages / library.relative_to(root)
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(library)
 
 
 def _resolve(uv: str, python: str, files: Sequence[Path]) -> dict[str, str]:

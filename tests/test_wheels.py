@@ -5,6 +5,7 @@ import hashlib
 import os
 import runpy
 import shutil
+import site
 import subprocess
 import sys
 import zipfile
@@ -92,6 +93,9 @@ def test_what_the_machine_has_is_seen_and_what_it_lacks_is_named(folder: Path, t
     assert install(folder, tmp_path / "venv").returncode == 0
     shown = run(tmp_path / "venv", "import numpy, sys, tinyone; print(numpy.__version__, sys.prefix)")
     assert shown.split() == [np.__version__, str(tmp_path / "venv")]
+    # ONNX Runtime looks for CUDA's libraries beside itself: those of python3 are there too.
+    own = {path.name for root in site.getsitepackages() for path in Path(root).glob("nvidia/*/lib/*.so*")}
+    assert {path.name for path in (tmp_path / "venv").glob("lib/*/site-packages/nvidia/*/lib/*.so*")} == own
     (folder / "machine.txt").write_text("numpy==0.1\n")
     done = install(folder, tmp_path / "venv")
     assert done.returncode == 4
