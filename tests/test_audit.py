@@ -154,13 +154,22 @@ def test_an_answer_that_is_not_understood_is_no_pass(answer: object, service: Se
 
 def test_every_requirement_of_the_project_is_asked_about(service: Service) -> None:
     files = sorted((ROOT / "requirements").glob("*.txt"))
-    done = subprocess.run(
-        ["make", "audit-deps", f"OSV={service.url}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, PROGRAM, *files, "--service", service.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert f"in {len(files)} files" in done.stdout
     names = {line.partition("==")[0].partition("[")[0] for file in files for line in file.read_text().splitlines()}
     names = {name for name in names if name and name[0].isalnum()}
     assert {name for name, _ in service.asked} == names
     assert (
         len(set(service.asked)) == len(service.asked) > len(names)
     )  # of some, different Pythons get different versions
+
+
+def test_make_asks_about_every_set() -> None:
+    command = ["make", "--dry-run", "audit-deps", "OSV=http://x/query", "ACCEPT=GHSA-1 CVE-2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (
+        "requirements/audit.py requirements/*.txt --service http://x/query --accept GHSA-1 --accept CVE-2"
+        in done.stdout
+    )
