@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: Of an image without Python: the requirements whose libraries it has.
-NATIVE = {"runtime": ROOT / "requirements" / "native.txt"}
 #: A kind of package (the type of its purl), its name and version.
 Package = tuple[str, str, str]
 
@@ -27,8 +25,10 @@ DEBIAN = r"""
 dpkg-query --show --showformat 'Package: ${Package}\nVersion: ${Version}\n\n'
 for file in /var/lib/dpkg/status.d/*; do if [ -e "$file" ]; then cat "$file"; echo; fi; done
 """
+#: Of the image without Python: the requirements whose libraries it was built with (docker/runtime.Dockerfile, DEVICE).
+NATIVE = "if [ -e /usr/local/lib/libonnxruntime_providers_cuda.so ]; then echo native-cuda; else echo native; fi"
 WHEELS = (
-    "from importlib.metadata import distributions as all\nfor one in all(): print(one.metadata['Name'], one.version)"
+    "from importlib.metadata import distributions\nfor one in distributions(): print(one.metadata['Name'], one.version)"
 )
 
 
@@ -57,16 +57,17 @@ def inside(image: str) -> set[Package]:
     Raises:
         EngineError: the image cannot be asked.
     """
-    debian = _run("docker", "run", "--rm", "--network=none", "--entrypoint=sh", f"slipway-{image}", "-c", DEBIAN)
-    fields = re.findall(r"^(Package|Version): (.*)$", debian, re.M)
+    run = ("docker", "run", "--rm", "--network=none")
+    shell = (*run, "--entrypoint=sh", f"slipway-{image}", "-c")
+    fields = re.findall(r"^(Package|Version): (.*)$", _run(*shell, DEBIAN), re.M)
     names = [value for field, value in fields if field == "Package"]
     versions = [value for field, value in fields if field == "Version"]
     found = {("deb", name, version) for name, version in zip(names, versions, strict=True)}
-    if image in NATIVE:
-        pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==([^ ]+)", NATIVE[image].read_text(encoding="utf-8"), re.M)
+    if image == "runtime":
+        text = (ROOT / "requirements" / f"{_run(*shell, NATIVE).strip()}.txt").read_text(encoding="utf-8")
+        pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==([^ ]+)", text, re.M)
     else:
-        wheels = _run("docker", "run", "--rm", "--network=none", f"slipway-{image}", "-c", WHEELS)
-        pins = [tuple(line.split()) for line in wheels.splitlines()]
+        pins = [tuple(line.split()) for line in _run(*run, f"slipway-{image}", "-c", WHEELS).splitlines()]
     return found | {("pypi", _name(name), version) for name, version in pins}
 
 
