@@ -20,6 +20,12 @@ from train import cli
 from train.experiment import Experiment
 
 
+@pytest.fixture(autouse=True)
+def _float64_on_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network that learned nothing detects hangs on less than float32 tells apart."""
+    monkeypatch.setattr(parity, "ROUNDING_IMAGES", 64)
+
+
 def build(
     experiment: Experiment, capsys: pytest.CaptureFixture[str], precision: str = "fp32", more: Sequence[str] = ()
 ) -> Path:
