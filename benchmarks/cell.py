@@ -56,6 +56,11 @@ def measure(spec: Spec) -> Outcome:
         built = backend.describe(subject, spec.precision) if hasattr(backend, "describe") else None
     except (BackendError, SessionError) as error:
         return Outcome(status="unavailable", reason=str(error))
+    if not isinstance(opened, Program) and not opened.min_batch <= spec.batch <= (opened.max_batch or spec.batch):
+        reason = (
+            f"the plan takes {opened.min_batch} to {opened.max_batch} images at once; build one with BATCH=MIN:OPT:MAX"
+        )
+        return Outcome(status="unavailable", reason=reason)
     samples: list[Sample] = tasks.named(subject.manifest.task).samples(subject.data_root, "val")
     paths = [path for path, _ in samples]
     # Seeded by the matrix alone: every backend and every repetition sees the same images.

@@ -142,14 +142,15 @@ def test_the_row_is_measured_and_accuracy_is_counted_with_the_plan(
         code, found = bench(
             colours,
             "backends={onnxruntime: [fp32], tensorrt: [fp32, fp16]}",
-            "batch_sizes=[2]",
+            "batch_sizes=[2, 8]",
             "accuracy_batch_size=4",
             arguments=["--device", "cuda"],
         )
     assert code == 0, found
-    status = {(each["backend"], each["precision"]): each["status"] for each in found["rows"]}
-    assert status.pop(("tensorrt", "fp32")) == "ok"
-    assert set(status.values()) == {"unavailable"}, "nothing falls back"
+    rows = {(each["backend"], each["precision"], each["batch"]): each for each in found["rows"]}
+    assert rows.pop(("tensorrt", "fp32", 2))["status"] == "ok"
+    assert {each["status"] for each in rows.values()} == {"unavailable"}, "nothing falls back"
+    assert "the plan takes 1 to 4 images at once" in rows["tensorrt", "fp32", 8]["reason"]
     measured = [each for each in found["rows"] if each["status"] == "ok"]
     assert {each["boundary"] for each in measured} == {"model", "host", "e2e"}
     assert {each["artifact_sha256"] for each in measured} == {sha256(path)}
