@@ -139,8 +139,15 @@ def _remarks(results: Results) -> list[str]:
         "`vs eager`: against PyTorch as it comes, in fp32; `vs its fp32`: against the same backend in fp32.",
         *_input_remarks(results.rows),
         *_accuracy_remarks(results),
+        *_built(results.rows),
         f"- Parity of the bundle: {_parity(results.parity_passed)}.",
     ]
+
+
+def _built(rows: Sequence[Row]) -> list[str]:
+    """How engines that are built ahead were built: a line each."""
+    found = {f"{row.backend} {row.precision}": row.built for row in rows if row.built}
+    return [f"- {name}: {text}." for name, text in found.items()]
 
 
 def _input_remarks(rows: Sequence[Row]) -> list[str]:

@@ -56,6 +56,7 @@ class Row(_Model):
         stages_ms: the median of each step from file to prediction, on `e2e` rows of the stream: decode, preprocess, h2d,
             compute, d2h, postprocess; empty where they were not taken apart.
         artifact_sha256: of the file that was measured.
+        built: how that file was built of the bundle's graph, where it was.
         bundle_sha256: of the bundle's manifest.
     """
 
@@ -70,6 +71,7 @@ class Row(_Model):
     unit: Literal["image", "window"] = "image"
     sizes: list[Size] = []
     artifact_sha256: str
+    built: str | None = None
     bundle_sha256: str
     status: Status
     reason: str | None = None

@@ -139,6 +139,7 @@ def _of_outcomes(outcomes: Sequence[Outcome], row: Row) -> dict[str, object]:
     staged = row.boundary == "e2e" and row.scenario == "stream" and outcomes[0].stages_us
     return {
         "sizes": outcomes[0].sizes[row.boundary],
+        "built": outcomes[0].built,
         "peak_rss_mib": max(each.peak_rss_mib or 0.0 for each in outcomes),
         "peak_device_mib": max(peaks, default=None),
         "stages_ms": {

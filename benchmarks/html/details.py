@@ -112,6 +112,7 @@ def _inputs(results: Results) -> dict[str, str]:
 
 def _artifacts(results: Results) -> dict[str, str]:
     engines = {engine(row): row.artifact_sha256 or "none" for row in results.rows}
+    engines |= {engine(row): f"{row.artifact_sha256} ({row.built})" for row in results.rows if row.built}
     return {
         "bundle": results.bundle_sha256,
         **engines,

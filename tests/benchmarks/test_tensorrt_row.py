@@ -158,3 +158,5 @@ def test_the_row_is_measured_and_accuracy_is_counted_with_the_plan(
     assert accuracy["values"]["top1_percent"] == pytest.approx(100 * 8 / 9), "one of nine labels is wrong"
     text = (colours.bench / "results.jsonl").read_text()
     assert '"built":"TensorRT 10.16.1.11, CUDA ' in text
+    assert "- tensorrt fp32: TensorRT 10.16.1.11, CUDA " in (colours.bench / "report.md").read_text()
+    assert "(TensorRT 10.16.1.11, CUDA " in (colours.bench / "report.html").read_text()
