@@ -64,7 +64,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker lint format requirements schema clean
+.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker test-faults lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -211,10 +211,10 @@ look-data: $(READY) ## draw a prepared set's images with their labels: DATA=work
 	  $(call flag,JSON,--json)
 
 test: $(READY) ## the tests
-	@$(PYTHON) -m pytest -m 'not slow and not gpu and not docker' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not slow and not gpu and not docker and not faults' $(ARGS)
 
 test-all: $(READY) ## the tests, slow ones too
-	@$(PYTHON) -m pytest -m 'not gpu and not docker' $(ARGS)
+	@$(PYTHON) -m pytest -m 'not gpu and not docker and not faults' $(ARGS)
 
 test-gpu: $(READY) ## the tests that need an NVIDIA GPU
 	@$(PYTHON) -c 'import sys; from benchmarks import nvml; sys.exit(not nvml.handles())' \
@@ -223,6 +223,9 @@ test-gpu: $(READY) ## the tests that need an NVIDIA GPU
 
 test-docker: $(READY) ## the tests that build images and run containers
 	@$(PYTHON) -m pytest -m docker $(ARGS)
+
+test-faults: $(READY) ## kill, fill, corrupt: the tests of docs/reliability.md, which SLIPWAY_WRITE_DOCS=1 writes
+	@$(PYTHON) -m pytest -m faults $(if $(findstring tests/,$(ARGS)),,tests/faults) $(ARGS)
 
 lint: $(READY) ## ruff, the type checker and clang-format
 	@.venv/bin/ruff check .
