@@ -112,8 +112,6 @@ def verify(experiment: Experiment) -> "Parity":
         UsageError, InputError: no whole experiment.
         VerificationError: the checkpoint is not the one that was exported.
     """
-    import onnx
-
     from deploy import graph, parity, tasks
     from deploy.reference import Reference
 
@@ -128,7 +126,7 @@ def verify(experiment: Experiment) -> "Parity":
     configs.activate(config, experiment.config)
     if isinstance(described.inputs[0].shape[2], int):
         tasks.find(config).one_size(config)
-    graph.check(onnx.load(experiment.bundle / bundle.GRAPH))
+    graph.check(graph.load(experiment.bundle / bundle.GRAPH))
     reference = Reference(config, experiment.checkpoint, described.postprocess)
     with TemporaryDirectory() as scratch:
         images = parity.validation_images(record, Path(scratch))

@@ -6,15 +6,28 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from slipway_runtime.manifest import TensorSpec
-from train.errors import VerificationError
+from train.errors import InputError, VerificationError
 
 MIN_OPSET = 17
 #: MMDeploy's SDK brings ONNX Runtime 1.15, which reads IR versions up to 9.
 MAX_IR = 9
+
+
+def load(path: Path) -> ModelProto:
+    """Read a graph with its weights, external ones too.
+
+    Raises:
+        InputError: no ONNX file, or external data that is missing, outside the file's folder, or a symbolic or hard link.
+    """
+    try:
+        return onnx.load(path)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        raise InputError(f"{path}: not a usable ONNX file ({' '.join(str(error).split())}); export again") from None
 
 
 def check(model: ModelProto) -> None:

@@ -13,6 +13,7 @@ from types import ModuleType
 import onnx
 from onnx import ModelProto
 
+from deploy import graph
 from deploy.engines.capabilities import Capabilities
 from deploy.engines.graphs import shapes, symmetric
 from deploy.engines.graphs.editing import prune
@@ -44,14 +45,15 @@ def prepare(
 
     Raises:
         BundleError: the graph is missing or altered.
-        InputError: shapes that the graph does not take, an int8 graph of another export, a node that no rewriting covers.
+        InputError: a file that is no graph, shapes that the graph does not take, an int8 graph of another export, a node
+            that no rewriting covers.
         VerificationError: a rewriting made an invalid graph.
     """
     name = manifest.graph_name(precision)
     manifest.check_files(bundle, described, sorted({manifest.GRAPH_NAME, name}))
-    model = onnx.load(bundle / name)
+    model = graph.load(bundle / name)
     if precision == "int8":
-        model = symmetric.quantise(onnx.load(bundle / manifest.GRAPH_NAME), model)
+        model = symmetric.quantise(graph.load(bundle / manifest.GRAPH_NAME), model)
     if len(profiles) == 1 and profiles[0].fixed:
         model = shapes.fix(model, profiles[0].maximum)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)

@@ -74,11 +74,12 @@ def _task(root: Path, chosen: images_.Images, gate: float, known: precision.Task
     # onnx and its tools take seconds to import: not before there is work for them.
     import onnx
 
+    from deploy import graph
     from deploy.precision.calibration.scores import Scores
 
     if known is not None:
         return precision.Task(known.model, known.loaded, chosen, known.scores, gate)
-    model = onnx.shape_inference.infer_shapes(onnx.load(root / bundle.GRAPH), strict_mode=True)
+    model = onnx.shape_inference.infer_shapes(graph.load(root / bundle.GRAPH), strict_mode=True)
     say(f"float32: its score on other images of {chosen.source}")
     return precision.Task(model, slipway_runtime.load(root), chosen, Scores(root, chosen), gate)
 

@@ -55,6 +55,8 @@ _BAD_MACHINE = (
 )
 #: How it names what CUDA and its libraries report, which it raises as it does a damaged file.
 _CUDA_FAILED = re.compile(r"\b(CUDA|CUDNN|CUBLAS|CUFFT)\b", re.IGNORECASE)
+#: Where in its sources it found something wrong: a line and a whole signature, before the sentence that says what.
+_PLACE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])")
 
 
 class OnnxRuntimeSession(Session):
@@ -255,4 +257,5 @@ def _translated(name: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    text = _PLACE.sub("", " ".join(str(error).split()))
+    return text if len(text) <= 400 else f"{text[:150]} … {text[-250:]}"
