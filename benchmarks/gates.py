@@ -126,7 +126,7 @@ def read(path: Path) -> Gates:
     """Read a file of gates.
 
     Raises:
-        UsageError: no such file, no YAML, an unknown key (the nearest valid one is named) or a value that does not fit.
+        UsageError: no such file, no YAML, unknown keys (all of them, each with the nearest valid one) or a value that does not fit.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -136,9 +136,9 @@ def read(path: Path) -> Gates:
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}")
     except ValidationError as error:
-        # An unknown key says more than the field that it is not.
-        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise UsageError(f"{path}: {_explain(first)}")
+        # Unknown keys say more than the fields that they are not.
+        strangers = [each for each in error.errors() if each["type"] == "extra_forbidden"]
+        raise UsageError(f"{path}: {'; '.join(map(_explain, strangers or error.errors()[:1]))}")
 
 
 def _explain(error: ErrorDetails) -> str:

@@ -64,7 +64,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Matrix:
     """Read a matrix file and put `KEY=VALUE` overrides on top (`batch_sizes=[1]`, `timer.seconds=0.2`).
 
     Raises:
-        UsageError: no such file, no YAML, an unknown key (the nearest valid one is named) or a value that does not fit.
+        UsageError: no such file, no YAML, unknown keys (all of them, each with the nearest valid one) or a value that does not fit.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -99,13 +99,19 @@ def _override(raw: dict[str, Any], override: str) -> None:
 
 
 def _explain(path: Path, error: ValidationError) -> UsageError:
+    strangers = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
+    if strangers:
+        return UsageError(f"{path}: {'; '.join(map(_unknown, strangers))}")
     first = error.errors()[0]
-    *parents, key = first["loc"]
-    if first["type"] != "extra_forbidden":
-        return UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}")
+    reason = first["msg"].removeprefix("Value error, ")
+    return UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {reason}, got {first['input']!r}")
+
+
+def _unknown(place: tuple[int | str, ...]) -> str:
+    *parents, key = place
     model: type[BaseModel] = Matrix
     for parent in parents:
         nested = model.model_fields[str(parent)].annotation
         assert isinstance(nested, type)
         model = nested
-    return UsageError(f"{path}: {nearest(str(key), list(model.model_fields), 'key')}")
+    return str(nearest(str(key), list(model.model_fields), "key"))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from statistics import median
 from time import perf_counter_ns
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from benchmarks.energy import Meter
 
@@ -31,6 +31,13 @@ class TimerSettings(BaseModel):
     settled_windows: int = Field(default=3, ge=2)
     tolerance: PositiveFloat = 0.1
     max_windows: PositiveInt = 20
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TimerSettings":
+        for least, most in (("min_calls", "max_calls"), ("settled_windows", "max_windows")):
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(f"{least} {getattr(self, least)} is above {most} {getattr(self, most)}")
+        return self
 
 
 class Timing(BaseModel):
