@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from train import checkpoint, distributed, tasks
+from train import checkpoint, distributed, samples, tasks
 from train.cli import say
 from train.data.image_files import some
 from train.errors import InputError, UsageError
@@ -62,6 +62,13 @@ class _Runner(Runner):
             metric.collect_device = "gpu"  # that is: by the process group, on whatever device
         return made
 
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> Any:
+        """Build it so that a sample that cannot be loaded is an error with its name."""
+        made = Runner.build_dataloader(*args, **kwargs)
+        samples.guard(made.dataset)
+        return made
+
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save what every process would: MMEngine calls all of them, and the first one writes."""
         distributed.average_statistics(self.model)
@@ -81,6 +88,21 @@ class _StatisticsHook(Hook):
         distributed.average_statistics(runner.model)
 
 
+class _ResumedHook(Hook):
+    """Validate a checkpoint that training resumes from: it was saved before its validation, which a crash may have cut off."""
+
+    priority = "LOWEST"
+
+    def before_train(self, runner: Any) -> None:
+        loop = runner.train_loop
+        if runner.val_loop is None:
+            return
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        if done and done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
+            runner.val_loop.run()
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a run ends with: the model, its best checkpoint and that checkpoint's validation metrics, in percent."""
@@ -95,13 +117,15 @@ def run(planned: Plan, request: Request) -> Trained:
 
     Raises:
         UsageError: a part of the config that cannot be built, or a batch that the processes cannot share.
-        InputError: a checkpoint to fine-tune that is refused or of another model.
+        InputError: a checkpoint to fine-tune that is refused or of another model, or samples that cannot be loaded.
     """
     runner = build(planned, request)
     # pycocotools prints its steps and a table of what the log says anyway. The log keeps the stream it was built with.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             runner.train()
+        except samples.BadSampleError as error:
+            raise samples.counted(error, [runner.train_dataloader.dataset, runner.val_dataloader.dataset]) from None
         except (ValueError, RuntimeError) as error:
             if explained := distributed.explain(error):
                 raise explained from None
@@ -151,6 +175,7 @@ def build(planned: Plan, request: Request) -> Any:
         raise UsageError(f"{planned.file}: {str(error).strip(chr(34))}") from None
     runner.register_hook(checkpoint.PlainStateHook())
     runner.register_hook(_StatisticsHook())
+    runner.register_hook(_ResumedHook())
     if request.load_from and not config.resume:
         runner.fine_tune(request.load_from, trust=request.trust)
     if distributed.is_first():
