@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
-from train import tasks
+from train import limits, tasks
 from train.cli import nearest
 from train.errors import InputError, UsageError
 from train.experiment import CONFIGS, locate, names
@@ -43,7 +43,7 @@ def read(path: Path, options: Sequence[str] = ()) -> Config:
         options: overrides in MMEngine's `--cfg-options` form ("train_cfg.max_epochs=2").
 
     Raises:
-        UsageError: a config that does not parse or lacks a model; an override whose key does not exist.
+        UsageError: a config that does not parse or lacks a model; overrides whose keys do not exist; numbers that are none.
     """
     try:
         config = Config.fromfile(str(path), import_custom_modules=False)
@@ -51,10 +51,13 @@ def read(path: Path, options: Sequence[str] = ()) -> Config:
         raise UsageError(f"{path}: {type(error).__name__}: {error}") from None
     _inherit_model(config, path)
     overrides = _parse(options)
-    for key in overrides:
-        _check_override(config, key)
+    problems = [problem for key in overrides if (problem := _misplaced(config, key))]
+    if problems:
+        raise UsageError("; ".join(problems))
     config.merge_from_dict(overrides)
     _share_overridden(config, overrides)
+    if wrong := list(limits.problems(config._cfg_dict)):
+        raise UsageError(f"{path}: {'; '.join(wrong)}")
     missing = [key for key in ("model", "default_scope", "test_dataloader") if key not in config]
     if missing:
         raise UsageError(
@@ -221,24 +224,25 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
     return dict(parser.parse_args(["--cfg-options", *options]).cfg_options) if options else {}
 
 
-def _check_override(config: Config, key: str) -> None:
-    """An override must name a key that exists, or one that the class named there takes."""
+def _misplaced(config: Config, key: str) -> str | None:
+    """What is wrong with an override's key, if anything: it must exist, or be one that the class named there takes."""
     node: Any = config._cfg_dict
     walked: list[str] = []
     for part in key.split("."):
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
-                raise UsageError(f"--cfg-options {key}: '{'.'.join(walked)}' is a list of {len(node)}")
+                return f"--cfg-options {key}: '{'.'.join(walked)}' is a list of {len(node)}"
             node = node[int(part)]
         elif isinstance(node, dict):
             if part not in node:
                 if "type" in node:
-                    return  # `check` compares it with the class's signature
-                raise nearest(part, list(node), f"config key in --cfg-options {key}:")
+                    return None  # `check` compares it with the class's signature
+                return str(nearest(part, list(node), f"config key in --cfg-options {key}:"))
             node = node[part]
         else:
-            raise UsageError(f"--cfg-options {key}: '{'.'.join(walked)}' is {node!r}, not a dict")
+            return f"--cfg-options {key}: '{'.'.join(walked)}' is {node!r}, not a dict"
         walked.append(part)
+    return None
 
 
 def _share_overridden(config: Config, overrides: dict[str, Any]) -> None:
