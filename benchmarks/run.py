@@ -1,5 +1,6 @@
 """Which cells to measure, in which order, and what is left in `work/<experiment>/bench/`."""
 
+import contextlib
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from benchmarks.results import Results
 from train.cli import say
 from train.errors import BackendError
 from train.files import sha256_json, write_atomic
+from train.lock import only_writer
 
 #: Raise it whenever a change of this room alters what a number means; stored results are then measured anew.
 HARNESS_VERSION = 3
@@ -60,15 +62,22 @@ def run(request: Request) -> list[tuple[Results, bool]]:
         For each experiment, in the order asked for: its results, and whether any of it was measured now.
 
     Raises:
-        UsageError, InputError, BundleError: see `exported.read`, `backends.check` and `journal.read`. Nothing was measured
-            then.
+        UsageError, InputError, BundleError: see `exported.read`, `backends.check`, `journal.read` and `only_writer`.
+            Nothing was measured then.
     """
     for name, precision in request.matrix.engines:
         backends.check(name, precision)
+    found = {name: exported.read(request.work, name) for name in dict.fromkeys(request.experiments)}
+    with contextlib.ExitStack() as writing:
+        for root in {each.experiment.root for each in found.values()}:
+            writing.enter_context(only_writer(root))
+        return _run(found, request)
+
+
+def _run(found: dict[str, Exported], request: Request) -> list[tuple[Results, bool]]:
     threads = request.matrix.threads or available_cores()
     environment = _environment(request, threads)
-    names = dict.fromkeys(request.experiments)
-    subjects = {name: _subject(exported.read(request.work, name), request, environment) for name in names}
+    subjects = {name: _subject(each, request, environment) for name, each in found.items()}
     pending = {name: subject.pending(request.force) for name, subject in subjects.items()}
     for name, subject in subjects.items():
         before = [record for record in subject.records if isinstance(record, Run)][-1:]

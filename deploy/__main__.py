@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train import cli
+from train import cli, lock
 from train.errors import UsageError
 
 if TYPE_CHECKING:
@@ -119,8 +119,10 @@ def _export(arguments: argparse.Namespace) -> int:
     from train.config import locate
     from train.experiment import Experiment
 
+    _refuse_ignored(arguments)
+    experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
     # MMEngine and MMDeploy log to stdout, which is for --json.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), lock.only_writer(experiment.root):
         if arguments.checkpoint:
             request = runner.Request(
                 arguments.experiment,
@@ -130,9 +132,7 @@ def _export(arguments: argparse.Namespace) -> int:
                 trust=arguments.trust_checkpoint,
                 skip_bad=arguments.skip_bad,
             )
-            experiment, _ = runner.adopt(request, arguments.checkpoint)
-        else:
-            experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
+            runner.adopt(request, arguments.checkpoint)
         # Asked for other precisions, --force makes those anew.
         anew = arguments.force and not arguments.precision
         result = export.export(experiment, shape=arguments.shape, force=anew)
@@ -156,6 +156,15 @@ def _export(arguments: argparse.Namespace) -> int:
         if precisions
         else f"make bench EXP={experiment.name}",
     )
+
+
+def _refuse_ignored(arguments: argparse.Namespace) -> None:
+    """What was trained here has its data and its config: options that would change them are no use without --checkpoint."""
+    for flag in ("data", "cfg_options"):
+        if getattr(arguments, flag) and not arguments.checkpoint:
+            raise UsageError(
+                f"--{flag.replace('_', '-')} is for --checkpoint; without it the data and config are those of the training"
+            )
 
 
 def _precisions(experiment: "Experiment", arguments: argparse.Namespace) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
     arguments = parser().parse_args(argv)
-    from train import config, launch, runner
+    from train import config, launch, lock, runner
     from train.errors import UsageError
 
     if arguments.list:
@@ -98,7 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if nodes.total > 1 and not distributed.is_member():
             return launch.launch(sys.argv[1:] if argv is None else argv, nodes)
         # MMEngine logs to stdout, which is for --json.
-        with distributed.joined(arguments.device) as first, contextlib.redirect_stdout(sys.stderr):
+        with (
+            distributed.joined(arguments.device) as first,
+            contextlib.redirect_stdout(sys.stderr),
+            lock.only_writer(request.folder) if first else contextlib.nullcontext(),
+        ):
             experiment, record, trained = runner.train(request)
     except KeyboardInterrupt:
         cli.say("interrupted; --resume (RESUME=1) goes on from the last whole checkpoint")

@@ -44,6 +44,11 @@ class Request:
     skip_bad: bool = False
     force: bool = False
 
+    @property
+    def folder(self) -> Path:
+        """The experiment's; UsageError: there is no such experiment."""
+        return Experiment(configs.locate(self.experiment)[0], self.work).root
+
 
 @dataclass(frozen=True)
 class Plan:
