@@ -18,13 +18,13 @@ class UsageError(SlipwayError):
 
 
 class InputError(SlipwayError):
-    """Bad data, a bad checkpoint or a bad model file."""
+    """Bad data, a bad checkpoint or a bad model file; a disk that is full or cannot be written."""
 
     exit_code = 3
 
 
 class BackendError(SlipwayError):
-    """Something the machine lacks: a backend, a driver, a version, space on the disk."""
+    """Something the machine lacks: a backend, a driver, a version, a connection."""
 
     exit_code = 4
 

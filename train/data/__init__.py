@@ -26,7 +26,7 @@ from typing import Any
 
 from train.cli import nearest
 from train.data.download import Download
-from train.errors import BackendError, InputError, UsageError
+from train.errors import InputError, UsageError
 from train.files import atomic_folder, sha256, sha256_json, write_atomic, write_json
 
 RECORD = "dataset.json"
@@ -139,8 +139,8 @@ def prepare(name: str, out: Path, *, origin: Path | None = None, seed: int = 0, 
 
     Raises:
         UsageError: an unknown source, or an origin or `out` that does not fit it.
-        InputError: bad images or labels.
-        BackendError: a download that fails, or a disk that cannot be written.
+        InputError: bad images or labels, or a disk that cannot be written.
+        BackendError: a download that fails.
     """
     known = sources()
     if name not in known:
@@ -162,7 +162,7 @@ def prepare(name: str, out: Path, *, origin: Path | None = None, seed: int = 0, 
             written = source.write(folder, request)
             _write_record(folder, written, asked, origin)
     except OSError as error:
-        raise BackendError(f"cannot prepare {out}: {error}; free space, fix the permissions or choose another --out")
+        raise InputError(f"cannot prepare {out}: {error}; free space, fix the permissions or choose another --out")
     return load(out)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import train.data
 from train.data import imagefolder, load, prepare, read_split, sources
-from train.errors import BackendError, InputError, UsageError
+from train.errors import InputError, UsageError
 
 Contents = Callable[[Path], dict[str, bytes]]
 
@@ -172,7 +172,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match="cannot prepare"):
+    with pytest.raises(InputError, match="cannot prepare"):
         prepare("digits", tmp_path / "file" / "out")
 
 
