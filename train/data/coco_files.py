@@ -5,7 +5,7 @@ a box of NaN, and pycocotools lets the last of two equal numbers win.
 """
 
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from train.data.detected import Objects
 from train.data.image_files import some
 from train.data.instances import run_lengths
+from train.data.shapes import FARTHEST
 from train.errors import InputError
 
 PARTS = ("images", "annotations", "categories")
@@ -43,8 +44,8 @@ def read_annotations(path: Path, origin: Path) -> Annotations:
     images, annotations, categories = (content[part] for part in PARTS)
     faults = [*_twice(images, "image"), *_twice(categories, "category"), *_twice(annotations, "annotation")]
     faults += [fault for each in categories for fault in _category(each)]
-    named = Counter(each.get("name") for each in categories)
-    faults += [f"{n} categories are called '{called}'" for called, n in named.items() if n > 1 and called is not None]
+    named = Counter(str(each["name"]) for each in categories if each.get("name") is not None)
+    faults += [f"{n} categories are called '{called}'" for called, n in named.items() if n > 1]
     faults += [fault for each in images for fault in _image(each)]
     sizes = {each.get("id"): (each.get("height"), each.get("width")) for each in images if _is_id(each.get("id"))}
     known = {each["id"] for each in categories if _is_id(each.get("id"))}
@@ -123,10 +124,11 @@ def _image(entry: Entry) -> Iterator[str]:
 
 
 def _annotation(entry: Entry, sizes: dict[Any, Any], categories: set[int]) -> Iterator[str]:
-    if entry.get("image_id") not in sizes:
-        yield f"image {entry.get('image_id')!r} is not among the file's images"
-    if entry.get("category_id") not in categories:
-        yield f"category {entry.get('category_id')!r} is not among the file's categories"
+    image, category = entry.get("image_id"), entry.get("category_id")
+    if not _is_id(image) or image not in sizes:
+        yield f"image {image!r} is not among the file's images"
+    if not _is_id(category) or category not in categories:
+        yield f"category {category!r} is not among the file's categories"
     box = entry.get("bbox")
     if not _numbers(box) or len(box) != 4:
         yield f"bbox {box}, expected four finite numbers: x, y, width, height"
@@ -134,8 +136,10 @@ def _annotation(entry: Entry, sizes: dict[Any, Any], categories: set[int]) -> It
         yield f"bbox {box} has a negative size"
     if "area" in entry and not (_numbers([entry["area"]]) and entry["area"] >= 0):
         yield f"area {entry['area']!r}, expected pixels"
+    if entry.get("iscrowd", 0) not in (0, 1):
+        yield f"iscrowd {entry['iscrowd']!r}, expected 0 or 1"
     if entry.get("segmentation"):
-        yield from _segmentation(entry["segmentation"], sizes.get(entry.get("image_id")))
+        yield from _segmentation(entry["segmentation"], sizes.get(image) if _is_id(image) else None)
 
 
 def _segmentation(value: Any, size: Any) -> Iterator[str]:
@@ -145,6 +149,8 @@ def _segmentation(value: Any, size: Any) -> Iterator[str]:
             yield "run lengths without counts and size"
         elif size is not None and None not in size and tuple(stated) != tuple(size):
             yield f"run lengths of {stated[1]}×{stated[0]} pixels in an image of {size[1]}×{size[0]}"
+        elif not _fills(value["counts"], stated):
+            yield f"run lengths that do not fill {stated[1]}×{stated[0]} pixels"
     elif not isinstance(value, list):
         yield f"segmentation is {type(value).__name__}, expected polygons or run lengths"
     else:
@@ -153,12 +159,41 @@ def _segmentation(value: Any, size: Any) -> Iterator[str]:
                 yield "a polygon is no list of finite numbers x, y, x, y, …"
             elif len(polygon) < 6:
                 yield f"a polygon of {len(polygon) // 2} points, expected 3 or more"
+            elif not all(abs(each) < FARTHEST for each in polygon):
+                yield f"a polygon's coordinate is no number below {FARTHEST:.0e}"
 
 
 def _numbers(value: Any) -> TypeGuard[list[float]]:
     return isinstance(value, list) and all(
-        isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each) for each in value
+        isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= sys.float_info.max
+        for each in value
     )
+
+
+def _fills(counts: str | list[Any], size: Sequence[float]) -> bool:
+    """Whether run lengths are as many pixels as the mask has; pycocotools reads on beyond those that are not."""
+    runs = _decompressed(counts) if isinstance(counts, str) else counts
+    return all(_is_id(run) and run >= 0 for run in runs) and all(map(_is_id, size)) and sum(runs) == size[0] * size[1]
+
+
+def _decompressed(text: str) -> list[int]:
+    """The numbers of a compressed text, 5 bits a character; from the third on, what they exceed the last but one by.
+
+    As `rleFrString` of pycocotools' `maskApi.c`. [-1] where the text is none.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits >> 4 & 1) << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs if not shift else [-1]
 
 
 def _area(entry: Entry, height: int, width: int) -> float:

@@ -64,11 +64,11 @@ def _shape(number: int, entry: Any) -> Shape:
     if not isinstance(entry, dict) or not isinstance(entry.get("label"), str) or not entry["label"].strip():
         raise ValueError("has no label")
     kind = entry.get("shape_type") or "polygon"
-    if kind not in POINTS and kind not in FLAT:
+    if not isinstance(kind, str) or (kind not in POINTS and kind not in FLAT):
         raise ValueError(f"type '{kind}' is not known; expected one of {', '.join((*POINTS, *FLAT))}")
     try:
         points = tuple((float(x), float(y)) for x, y in entry["points"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError("its points are no list of [x, y]")
     if not all(abs(value) < FARTHEST for point in points for value in point):
         raise ValueError(f"a coordinate is no number below {FARTHEST:.0e}")

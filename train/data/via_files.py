@@ -43,14 +43,16 @@ def read_via(path: Path) -> list[Marked] | None:
     entries = list(content.values()) if isinstance(content, dict) else []
     if not entries or not all(isinstance(each, dict) and {"filename", "regions"} <= each.keys() for each in entries):
         return None
+    if not all(isinstance(each["regions"], dict | list) for each in entries):
+        raise ValueError("expected the regions of each image to be a list or an object")
     marked, faults = [], []
     for entry in entries:
         name = str(entry["filename"])
         regions, shapes = entry["regions"], []
         for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions, start=1):
             try:
-                shapes.append((_shape(number, region), dict(region.get("region_attributes") or {})))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                shapes.append((_shape(number, region), _attributes(region)))
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 faults.append(f"{name}, region {number}: {_told(error)}")
         marked.append(Marked(name, tuple(shapes)))
     if faults:
@@ -89,6 +91,13 @@ def class_of(attributes: Attributes, naming: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"'{naming}' is empty")
     return value.strip()
+
+
+def _attributes(region: dict[str, Any]) -> Attributes:
+    found = region.get("region_attributes") or {}
+    if not isinstance(found, dict):
+        raise ValueError("its attributes are no object")
+    return found
 
 
 def _told(error: Exception) -> str:

@@ -335,7 +335,7 @@ def parse(text: str, where: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         field = " ".join(".".join(map(str, first["loc"])).split()) or "manifest"
-        raise BundleError(f"{where}: {field}: {first['msg']}; export again")
+        raise BundleError(f"{where}: {field}: {' '.join(first['msg'].split())}; export again")
 
 
 def graph_name(precision: str) -> str:
