@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -132,6 +133,15 @@ def load_into(model: torch.nn.Module, path: Path, *, trust: bool = False) -> Non
     """Load a checkpoint into a model, every key of both matched.
 
     Raises:
+        InputError: see `fitting`.
+    """
+    model.load_state_dict(fitting(model, path, trust=trust))
+
+
+def fitting(model: torch.nn.Module, path: Path, *, trust: bool = False) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint that fits a model, every key of both matched.
+
+    Raises:
         InputError: as `read`; or keys that are missing, unexpected or of another shape (all counted, the first named);
             or weights that are not finite.
     """
@@ -148,12 +158,8 @@ def load_into(model: torch.nn.Module, path: Path, *, trust: bool = False) -> Non
         raise InputError(
             f"{path}: does not fit the model: {'; '.join(problems)}; check that the config is this checkpoint's"
         )
-    bad = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if bad:
-        raise InputError(
-            f"{path}: weights are not finite: {', '.join(bad[:3])}; training diverged, use an earlier checkpoint"
-        )
-    model.load_state_dict(state)
+    _require_finite(path, state)
+    return dict(state)
 
 
 def load_matching(model: torch.nn.Module, path: Path, *, trust: bool = False) -> list[str]:
@@ -163,19 +169,21 @@ def load_matching(model: torch.nn.Module, path: Path, *, trust: bool = False) ->
         The names of the model's tensors that stay as they are.
 
     Raises:
-        InputError: as `read`; or fewer than half of the tensors outside the head fit: a checkpoint of another model.
+        InputError: as `read`; or fewer than half of the tensors outside the head fit: a checkpoint of another model; or
+            weights that are not finite.
     """
     state = read(path, trust=trust)["state_dict"]
     own = model.state_dict()
-    fitting = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
+    taken = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
     body = [key for key in own if "head." not in key]
-    found = sum(key in fitting for key in body)
+    found = sum(key in taken for key in body)
     if found < len(body) / 2:
         raise InputError(
             f"{path}: only {found} of {len(body)} tensors outside the head fit this model; it is a checkpoint of another one"
         )
-    model.load_state_dict(fitting, strict=False)
-    return [key for key in own if key not in fitting]
+    _require_finite(path, taken)
+    model.load_state_dict(taken, strict=False)
+    return [key for key in own if key not in taken]
 
 
 def save(model: torch.nn.Module, path: Path, meta: dict[str, Any]) -> None:
@@ -189,6 +197,14 @@ def latest(folder: Path) -> Path | None:
     """The newest checkpoint that MMEngine can resume from in a work folder (`epoch_N.pth`, `iter_N.pth`), if any."""
     found = [path for pattern in ("epoch_*.pth", "iter_*.pth") for path in folder.glob(pattern)]
     return max(found, key=os.path.getmtime, default=None)
+
+
+def _require_finite(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    bad = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise InputError(
+            f"{path}: weights are not finite: {', '.join(bad[:3])}; training diverged, use an earlier checkpoint"
+        )
 
 
 def _refusal(message: str) -> str:

@@ -38,6 +38,11 @@ class _Runner(Runner):
         new = checkpoint.load_matching(bare(self.model), path, trust=trust)
         say(f"fine-tuning from {path}" + (f"; {len(new)} new: {some(new)}" if new else ""))
 
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
+        """Load what a run goes on from. MMEngine leaves out what does not fit; here all of it must, and be finite."""
+        checkpoint.fitting(bare(self.model), Path(filename))
+        return super().load_checkpoint(filename, *args, **kwargs)
+
     def _init_model_weights(self) -> None:
         if not self._fine_tuned:  # `train` would initialise over what `fine_tune` loaded
             super()._init_model_weights()
@@ -117,7 +122,7 @@ def run(planned: Plan, request: Request) -> Trained:
 
     Raises:
         UsageError: a part of the config that cannot be built, or a batch that the processes cannot share.
-        InputError: a checkpoint to fine-tune that is refused or of another model, or samples that cannot be loaded.
+        InputError: a checkpoint to fine-tune or to go on from that is refused or of another model, or samples that cannot be loaded.
     """
     runner = build(planned, request)
     # pycocotools prints its steps and a table of what the log says anyway. The log keeps the stream it was built with.
