@@ -64,7 +64,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz splash models-table pooling-proof test test-all test-gpu test-docker test-faults lint format requirements schema clean
+.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz fuzz-python fuzz-native splash models-table pooling-proof test test-all test-gpu test-docker test-faults lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -178,7 +178,15 @@ native: ## build ort_infer, the runtime in C++, in .build/native [ORT_ROOT=]
 	@cmake --build $(BUILD) --parallel $(shell nproc)
 	@echo "wrote $(BUILD)/ort_infer; next: make infer NATIVE=1 BUNDLE=… IMAGES=…"
 
-fuzz: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (needs clang: CLANG=clang++)
+fuzz: fuzz-python fuzz-native ## try what nobody would write on everything that reads files
+
+fuzz-python: $(READY) ## let atheris try manifests and annotation files on the parsers in Python, SECONDS_EACH=60
+	@for name in manifest coco via labelme; do folder=.build/fuzz-python/$$name; mkdir -p $$folder; \
+	  echo "$$folder, $(SECONDS_EACH) s" >&2; \
+	  .venv/bin/python tests/fuzz/parsers.py $$name -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=4096 \
+	    -print_final_stats=1 -artifact_prefix=$$folder.found- $$folder; done
+
+fuzz-native: ## let libFuzzer try manifests and images on ort_infer, SECONDS_EACH=60 (needs clang: CLANG=clang++)
 	@command -v $(CLANG) > /dev/null || { echo "error: $(CLANG) is missing; name a clang++ of yours with CLANG=" >&2; exit 4; }
 	@cmake -S $(NATIVE_SOURCE) -B $(BUILD)-fuzz $(CMAKE_FLAGS) -DSLIPWAY_FUZZ=ON -DCMAKE_CXX_COMPILER=$(CLANG) --log-level=NOTICE > /dev/null
 	@cmake --build $(BUILD)-fuzz --parallel $(shell nproc)
@@ -197,7 +205,7 @@ shell-%: ## a shell in a container: shell-train, shell-deploy, shell-runtime
 sbom: $(READY) ## what is in each image: SPDX JSON in .build/sbom, checked against the image (make images comes first)
 	@.venv/bin/python docker/sbom.py train deploy runtime
 
-audit-deps: $(READY) ## is each requirement hashed, and is there no advisory against it? [OSV=url ACCEPT="CVE-… GHSA-…"]
+audit-deps: $(READY) ## is each requirement hashed, its licence allowed (requirements/licences.toml), and no advisory against it? [OSV=url ACCEPT="CVE-… GHSA-…"]
 	@.venv/bin/python requirements/audit.py requirements/*.txt $(call flag,OSV,--service,$(OSV)) $(addprefix --accept ,$(ACCEPT))
 
 splash: $(READY) ## all but what is found in grey: VIDEO=clip or IMAGES=… [BUNDLE= EXP= OUT= SCORE= CLASS=]

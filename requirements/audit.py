@@ -1,10 +1,11 @@
-"""Is every requirement pinned and hashed, and is there no advisory against one? `make audit-deps` asks.
+"""Is every requirement pinned and hashed, is its licence allowed, and is there no advisory against it? `make audit-deps` asks.
 
     python requirements/audit.py requirements/*.txt
 
 pip-audit asks a service in OSV's format (https://google.github.io/osv.dev/post-v1-query/) about each version that any Python
-would install from the files. Nothing is resolved or installed. Exit codes: 0 all is well · 3 a requirement without pin or hash ·
-4 no answer from the service · 5 a known vulnerability.
+would install from the files. Nothing is resolved or installed. Licences are those of the requirements that are installed here.
+Exit codes: 0 all is well · 3 a requirement without pin or hash · 4 no answer from the service · 5 a known vulnerability, or a
+licence that licences.toml does not allow.
 """
 
 import argparse
@@ -14,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -25,6 +28,9 @@ Pins = dict[tuple[str, str], list[str]]
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 #: pip-audit says so each time: it does not fetch files to compare them with their hashes. Whoever installs them does.
 KNOWN = "only enforces hash presence"
+#: The licences that requirements may have.
+ALLOWED = Path(__file__).with_name("licences.toml")
+APPROVED = "License :: OSI Approved :: "
 
 
 class NoAnswerError(Exception):
@@ -102,17 +108,62 @@ def _ask(pins: dict[str, str], service: str | None, accepted: Sequence[str]) -> 
     return answers
 
 
+def licences(names: Iterable[str], path: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Compare the licences of the packages that are installed with the list of those allowed.
+
+    Returns:
+        Licence → packages; a line for each package whose licence is not allowed; the packages that are not installed.
+    """
+    listed = tomllib.loads(path.read_text(encoding="utf-8"))
+    identifiers = {each: name for name, spelled in listed["allowed"].items() for each in (name, *spelled)}
+    found: dict[str, list[str]] = {}
+    faults, absent = [], []
+    for name in sorted(set(names)):
+        try:
+            said = listed["stated"].get(name) or licence(metadata.metadata(name))
+        except metadata.PackageNotFoundError:
+            absent.append(name)
+            continue
+        if not allowed(said, identifiers):
+            faults.append(
+                f"{name}: its licence is '{said}', which {path.name} does not allow; read it, list it, or do without"
+            )
+        found.setdefault(identifiers.get(said, said), []).append(name)
+    return found, faults, absent
+
+
+def licence(package: metadata.PackageMetadata) -> str:
+    """What a package's metadata say: the expression, the classifiers, or the first line of the free text; "" for nothing.
+
+    Source: https://packaging.python.org/en/latest/specifications/core-metadata
+    """
+    if package.get("License-Expression"):
+        return str(package["License-Expression"])
+    classified = [each for each in package.get_all("Classifier") or [] if each.startswith(APPROVED)]
+    if classified:
+        return " AND ".join(each.removeprefix(APPROVED) for each in classified)
+    return next((line.strip() for line in str(package.get("License") or "").splitlines() if line.strip()), "")
+
+
+def allowed(said: str, identifiers: dict[str, str]) -> bool:
+    """Whether an expression is allowed: all that AND joins, one of what OR joins. One with brackets is not."""
+    return all(any(part.strip() in identifiers for part in each.split(" OR ")) for each in said.split(" AND "))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line; a line for each fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--service", metavar="URL", help="another service's query (default: pip-audit's)")
+    parser.add_argument("--licences", type=Path, default=ALLOWED, metavar="FILE", help="the licences allowed")
     parser.add_argument("--accept", action="append", default=[], metavar="ID", help="an advisory to let pass")
     given = parser.parse_args(argv)
     pins, faults = read(given.files)
     code = 3
     if not faults:
         code = 5
+        named, faults, absent = licences((name for name, _ in pins), given.licences)
+    if not faults:
         try:
             faults = audit(pins, given.service, given.accept)
         except NoAnswerError as error:
@@ -122,7 +173,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {fault}", file=sys.stderr)
     if faults:
         return code
-    print(f"{len(pins)} versions in {len(given.files)} files, all with hashes, none with a known vulnerability")
+    for each, names in sorted(named.items()):
+        print(f"{each}: {', '.join(names)}")
+    print(f"not installed here, licence not looked at: {', '.join(absent) or 'none'}")
+    print(
+        f"{len(pins)} versions in {len(given.files)} files, all with hashes, none with a known vulnerability, all licences allowed"
+    )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`make audit-deps`: what is not hashed or has an advisory fails, and so does a service that does not answer for everything."""
+"""`make audit-deps`: what is not hashed, has a licence that is not listed or an advisory fails, and so does a service that is silent."""
 
 import json
 import runpy
@@ -150,6 +150,37 @@ def test_an_answer_that_is_not_understood_is_no_pass(answer: object, service: Se
     done = audit(service.url, f"leaky==2.0 {HASH}\n")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code", "says"),
+    [
+        ("License-Expression: MIT", 0, "MIT: viral"),
+        ("License-Expression: Apache-2.0 OR GPL-3.0-only", 0, "Apache-2.0 OR GPL-3.0-only: viral"),
+        ("Classifier: License :: OSI Approved :: BSD License", 0, "BSD-3-Clause: viral"),
+        ("License: FreeBSD", 0, "BSD-2-Clause: viral"),
+        (
+            "License-Expression: GPL-3.0-only",
+            5,
+            "viral: its licence is 'GPL-3.0-only', which licences.toml does not allow",
+        ),
+        ("License-Expression: MIT AND GPL-3.0-only", 5, "viral: its licence is 'MIT AND GPL-3.0-only'"),
+        ("Classifier: License :: OSI Approved :: GNU Affero General Public License v3", 5, "GNU Affero"),
+        ("Summary: says nothing of it", 5, "viral: its licence is ''"),
+    ],
+)
+def test_a_licence_must_be_allowed(
+    metadata: str, code: int, says: str, service: Service, audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "viral-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.4\nName: viral\nVersion: 1.0\n{metadata}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = audit(service.url, f"viral==1.0 {HASH}\nabsent==1.0 {HASH}\n")
+    assert done.returncode == code, done.stderr
+    assert says in (done.stderr if code else done.stdout)
+    assert bool(service.asked) == (code == 0)
+    assert code or "not installed here, licence not looked at: absent" in done.stdout
 
 
 def test_every_requirement_of_the_project_is_asked_about(service: Service) -> None:
