@@ -8,9 +8,10 @@ import contextlib
 import copy
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from train.errors import BackendError, UsageError
 
@@ -20,6 +21,8 @@ LOST = 75
 #: The others wait for the first one as long as it downloads and prepares data, and as long as it computes metrics.
 _PREPARATION = timedelta(days=1)
 _STEP = timedelta(hours=1)
+#: Seconds that a process waits to be ended before it ends by itself.
+_PATIENCE = 10.0
 
 Result = TypeVar("Result")
 
@@ -72,13 +75,19 @@ def joined(device: str) -> Iterator[bool]:
             from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
             get_error_handler().record_exception(error)  # torchrun's way to tell what it ended with
-            raise SystemExit(LOST) from None
+            _give_way()
         if not _failed_first(store):
-            raise SystemExit(LOST) from None
+            _give_way()
         speak()
         raise
     if rank == 0:
         speak()
+
+
+def _give_way() -> NoReturn:
+    """End in silence, after the process that speaks: torchrun ends all when it sees one's end, and tells the first it sees."""
+    time.sleep(_PATIENCE)  # torchrun's SIGTERM comes sooner
+    raise SystemExit(LOST) from None
 
 
 def in_turn(function: Callable[[], Result]) -> Result:
