@@ -17,16 +17,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-_MODULES = [
-    "train.__main__",
-    "train.runner",
-    "train.loop",
-    "deploy.__main__",
-    "deploy.export",
-    "deploy.parity",
-    "deploy.trace",
-]
-_MODULES += ["benchmarks.__main__", "benchmarks.run", "sklearn.datasets", "faulty"]
 _PIECE = 1 << 20
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 
@@ -55,7 +45,7 @@ def start(command: Command) -> ForkServerProcess:
         [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_MODULES)
+    context.set_forkserver_preload(["preloaded", "faulty"])
     process = context.Process(target=_run, args=(command,))
     process.start()
     return process
