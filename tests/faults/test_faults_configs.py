@@ -160,7 +160,7 @@ def test_control_unordered_the_least_is_not_reached() -> None:
 
 @pytest.mark.fault(
     row="config-names",
-    fault="an experiment, a shape or a back end that does not exist",
+    fault="an experiment, a config or a back end that does not exist",
     sees="“unknown experiment 'cls/resnet18_digit': did you mean 'cls/resnet18_digits'? known: …”",
     code=2,
     intact="nothing is written",

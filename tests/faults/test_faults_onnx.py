@@ -154,7 +154,7 @@ def test_control_the_path_followed_as_it_is_leads_outside(bundle: Path, how: str
 
 @pytest.mark.fault(
     row="onnx-hard-link",
-    fault="external data that is a hard link to a file outside: `deploy verify`, --precision and engines",
+    fault="external data that is a hard link to a file outside, in `make verify` (ONNX Runtime cannot tell)",
     sees="“not a usable ONNX file (… it has multiple hard links, indicating a potential hardlink attack)”",
     code=3,
     intact="the bundle as it was",
