@@ -1,10 +1,12 @@
 """One writer an experiment: whoever writes in `work/<experiment>` holds its lock, and a second one is refused."""
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from train.errors import UsageError
 
@@ -20,16 +22,38 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: another process is at work there, which is named.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / NAME).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UsageError(
-                f"{folder}: process {file.read().strip() or 'unknown'} is at work here; wait until it ends, or choose another WORK="
-            ) from None
+    path = folder / NAME
+    with _locked(path) as file:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            # Who was refused for something else leaves no empty experiment.
+            if {each.name for each in folder.iterdir()} == {NAME}:
+                path.unlink()
+                with contextlib.suppress(OSError):  # that it is not empty
+                    folder.rmdir()
+                    folder.parent.rmdir()
+
+
+def _locked(path: Path) -> TextIO:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a+")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:  # removed by the one before, with its folder
+            continue
+        except BlockingIOError:
+            file.seek(0)
+            said = file.read().strip() or "unknown"
+            file.close()
+            raise UsageError(
+                f"{path.parent}: process {said} is at work here; wait until it ends, or choose another WORK="
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # of the one before, who has removed it

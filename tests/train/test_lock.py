@@ -47,3 +47,13 @@ def test_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     child.communicate()
     with only_writer(tmp_path):
         pass
+
+
+def test_who_is_refused_otherwise_leaves_no_empty_experiment(tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "cls" / "x"
+    with pytest.raises(UsageError, match="no such thing"), only_writer(folder):
+        raise UsageError("no such thing")
+    assert not (tmp_path / "work" / "cls").exists()
+    with only_writer(folder):
+        (folder / "made").touch()
+    assert (folder / "made").exists()
