@@ -130,7 +130,8 @@ def run(planned: Plan, request: Request) -> Trained:
         try:
             runner.train()
         except samples.BadSampleError as error:
-            raise samples.counted(error, [runner.train_dataloader.dataset, runner.val_dataloader.dataset]) from None
+            loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop]
+            raise samples.counted(error, [loop.dataloader.dataset for loop in loops]) from None
         except (ValueError, RuntimeError) as error:
             if explained := distributed.explain(error):
                 raise explained from None
