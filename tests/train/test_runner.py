@@ -69,10 +69,11 @@ def test_a_damaged_experiment_is_not_current(trained: Experiment, tmp_path: Path
         copy.read()
 
 
+@pytest.mark.parametrize(("moment", "epoch"), [("after_val_epoch", 1), ("before_val_epoch", 2)])
 def test_the_same_seed_gives_the_same_weights_and_an_interrupted_run_resumes(
-    trained: Experiment, request_: runner.Request, tmp_path: Path
+    trained: Experiment, request_: runner.Request, tmp_path: Path, moment: str, epoch: int
 ) -> None:
-    """One epoch, then `--resume` to the end: the learning curve goes on where it was."""
+    """Some epochs, then `--resume` to the end: the learning curve goes on where it was, and a validation is made up for."""
     again = replace(request_, work=tmp_path)
     (tmp_path / "data").symlink_to(request_.work / "data")
     planned = runner.plan(again)
@@ -85,16 +86,18 @@ def test_the_same_seed_gives_the_same_weights_and_an_interrupted_run_resumes(
     class Interrupt(checkpoint.Hook):
         priority = "LOWEST"
 
-        def after_val_epoch(self, runner: object, metrics: object = None) -> None:
+    def stop(ran: loop.Runner, metrics: object = None) -> None:
+        if ran.epoch == epoch:
             raise StopHere
 
+    setattr(Interrupt, moment, staticmethod(stop))
     started.register_hook(Interrupt())
     with pytest.raises(StopHere):
         started.train()
     first = checkpoint.latest(planned.experiment.train)
     assert first is not None
-    assert first.name == "epoch_1.pth"
-    assert checkpoint.read(first)["meta"]["epoch"] == 1
+    assert first.name == f"epoch_{epoch}.pth"
+    assert checkpoint.read(first)["meta"]["epoch"] == epoch
 
     experiment, record, new = runner.train(replace(again, resume=True))
     assert new
