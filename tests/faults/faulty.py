@@ -75,14 +75,18 @@ class _Steps:
         self.watched, self.die_at, self.count = str(watched), die_at, 0
 
     def install(self) -> None:
-        fsync = os.fsync
+        fsync, fdopen = os.fsync, os.fdopen
 
         def synced(descriptor: int) -> None:
             self.step("fsync")
             fsync(descriptor)
 
-        os.fsync = synced
-        os.fdopen = lambda descriptor, mode: io.BufferedWriter(_Pieces(descriptor, mode, self))  # type: ignore
+        def opened(descriptor: int, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+            if mode != "wb":
+                return fdopen(descriptor, mode, *arguments, **named)
+            return io.BufferedWriter(_Pieces(descriptor, mode, self))
+
+        os.fsync, os.fdopen = synced, opened
         sys.addaudithook(self.hear)
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
