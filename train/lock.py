@@ -17,12 +17,14 @@ NAME = ".lock"
 def only_writer(folder: Path) -> Iterator[None]:
     """Be the only writer of an experiment's folder inside the block.
 
-    The kernel holds the lock (flock(2)), so it ends with its process, however that ends; the file itself stays.
+    The kernel holds the lock (flock(2)), so it ends with its process, however that ends. Who writes nothing leaves
+    nothing: neither the lock's file nor folders that were not there before.
 
     Raises:
         UsageError: another process is at work there, which is named.
     """
     path = folder / NAME
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     with _locked(path) as file:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -30,12 +32,11 @@ def only_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Who was refused for something else leaves no empty experiment.
             if {each.name for each in folder.iterdir()} == {NAME}:
                 path.unlink()
                 with contextlib.suppress(OSError):  # that it is not empty
-                    folder.rmdir()
-                    folder.parent.rmdir()
+                    for each in missing:
+                        each.rmdir()
 
 
 def _locked(path: Path) -> TextIO:

@@ -103,9 +103,9 @@ def graph(exported: Exported, precision: Precision) -> tuple[Path, str]:
     """
     name = graph_name(precision)
     if name not in exported.manifest.files:
-        verb = {"classification": "cls", "detection": "det", "segmentation": "seg"}[exported.manifest.task]
+        kind = exported.manifest.kind
         raise BackendError(
-            f"no {name} in the bundle; make export-{verb} EXP={exported.experiment.name} PRECISION={precision}"
+            f"no {name} in the bundle; make export-{kind} EXP={exported.experiment.name} PRECISION={precision}"
         )
     return exported.experiment.bundle / name, exported.manifest.files[name]
 

@@ -65,9 +65,9 @@ def _graph(bundle: Path, precision: str) -> tuple[Manifest, str]:
     described = manifests.read(bundle)
     name = manifests.graph_name(precision)
     if name not in described.files:
-        kind = described.name.split("/")[0] if "/" in described.name else "cls"
         raise InputError(
-            f"{bundle}: no graph in {precision}; make one with `make export-{kind} EXP={described.name} PRECISION={precision}`"
+            f"{bundle}: no graph in {precision}; make one with `make export-{described.kind} EXP={described.name} "
+            f"PRECISION={precision}`"
         )
     manifests.check_files(bundle, described, [name])
     return described, name

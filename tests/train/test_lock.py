@@ -53,7 +53,11 @@ def test_who_is_refused_otherwise_leaves_no_empty_experiment(tmp_path: Path) -> 
     folder = tmp_path / "work" / "cls" / "x"
     with pytest.raises(UsageError, match="no such thing"), only_writer(folder):
         raise UsageError("no such thing")
-    assert not (tmp_path / "work" / "cls").exists()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UsageError, match="no such thing"), only_writer(tmp_path / "mine"):
+        raise UsageError("no such thing")
+    assert (tmp_path / "mine").exists()
     with only_writer(folder):
         (folder / "made").touch()
     assert (folder / "made").exists()

@@ -21,7 +21,6 @@ from deploy.engines.graphs.target import Target
 from slipway_runtime import manifest
 from slipway_runtime.manifest import Manifest
 from slipway_runtime.plan import Profile
-from train.errors import VerificationError
 
 #: Counts up when a change of this package changes what it makes: it is part of a plan's address.
 VERSION = 1
@@ -62,10 +61,7 @@ def prepare(
         if rewriting.rewrite(model, target):
             prune(model)
             model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise VerificationError(f"{bundle}: the graph for TensorRT is invalid: {str(error).strip().splitlines()[0]}")
+    graph.check(model)
     return model
 
 

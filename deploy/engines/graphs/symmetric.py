@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
+from deploy.engines.graphs.editing import set_nodes
 from train.errors import InputError
 
 #: The greatest number of 8 bits; -128 is left out of ranges, so that they are symmetric.
@@ -154,6 +155,4 @@ def _insert(model: ModelProto, pairs: dict[_Read, list[NodeProto]]) -> None:
     for node in model.graph.node:
         ordered.append(node)
         ordered += [each for name in node.output for each in after.get(name, [])]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    set_nodes(model, ordered)

@@ -274,6 +274,11 @@ class Manifest(_Model):
         """What the model does: "classification", "segmentation", …"""
         return self.postprocess.task
 
+    @property
+    def kind(self) -> str:
+        """The task as verbs and experiments abbreviate it: "cls", "det" or "seg"."""
+        return {"classification": "cls", "detection": "det", "segmentation": "seg"}[self.task]
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Manifest":
         shape = self.inputs[0].shape

@@ -186,10 +186,9 @@ def _require(bundle: Path, manifest: Manifest, precision: str) -> None:
     known = [each for each in manifests.PRECISIONS if manifests.graph_name(each) in manifest.files]
     if precision in (manifests.PRECISIONS[0], *known):
         return
-    kind = manifest.name.split("/")[0] if "/" in manifest.name else "cls"
     raise BundleError(
         f"{bundle}: no graph in {precision}; it has {', '.join(known)}; "
-        f"make one with `make export-{kind} EXP={manifest.name} PRECISION={precision}`"
+        f"make one with `make export-{manifest.kind} EXP={manifest.name} PRECISION={precision}`"
     )
 
 

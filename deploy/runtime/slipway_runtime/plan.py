@@ -228,17 +228,6 @@ def check(plan: Path, info: PlanInfo, machine: Machine) -> None:
         )
 
 
-def known(bundle: Path) -> list[tuple[Path, PlanInfo]]:
-    """The plans of a bundle that have a description which can be read, newest first."""
-    found = []
-    for path in sorted((bundle / FOLDER).glob(f"*{SUFFIX}"), key=_age):
-        try:
-            found.append((path, read(path)))
-        except BundleError:
-            continue
-    return found
-
-
 def find(bundle: Path, described: Manifest, precision: str, machine: Machine) -> tuple[Path, PlanInfo]:
     """The newest plan of a precision that this machine can run and that was built from the bundle's graph of today.
 
@@ -246,7 +235,12 @@ def find(bundle: Path, described: Manifest, precision: str, machine: Machine) ->
         SessionError: there is none; the text says why each that is there is not it, and how to build one.
     """
     reasons = []
-    for path, info in known(bundle):
+    for path in sorted((bundle / FOLDER).glob(f"*{SUFFIX}"), key=_age):
+        try:
+            info = read(path)
+        except BundleError:
+            reasons.append(f"{path.name} was left without a description")
+            continue
         if info.options.precision != precision:
             continue
         reason = info.stranger(machine) if of_today(info, described) else "built from another graph"
@@ -274,8 +268,7 @@ def command(plan: Path, info: PlanInfo, variables: str = "") -> str:
 
 def rebuild(described: Manifest | None, precision: str, variables: str = "") -> str:
     """The command that builds a plan of a precision, as errors end with it."""
-    kinds = {"classification": "cls", "detection": "det", "segmentation": "seg"}
-    kind, name = (kinds[described.task], described.name) if described else ("cls|det|seg", "…")
+    kind, name = (described.kind, described.name) if described else ("cls|det|seg", "…")
     return f"build one with `make engine-{kind} {' '.join((f'EXP={name} PRECISION={precision}', variables)).strip()}`"
 
 
