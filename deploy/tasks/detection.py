@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deploy import matching
 from deploy.matching import Detections, Matched
+from deploy.unpasted import Unpasted
 from slipway_runtime.manifest import DetectionOutput, Masks
 from train.errors import UsageError
 
@@ -23,7 +24,9 @@ CODEBASE = dict(type="mmdet", task="ObjectDetection")
 SDK = True
 COMPARISON = Matched
 #: What makes predictions of a head's maps: a rewrite must know a head's own.
-_METHODS = ("predict_bbox", "predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")
+_METHODS = ("predict_bbox", "predict_mask", "predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")
+#: Heads whose boxes may end outside the image.
+_UNBOUND = ("YOLOXHead", "YOLOV3Head", "CenterNetHead")
 #: What `nms` of a test config may say.
 _NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}
 
@@ -39,8 +42,8 @@ def check(config: Config) -> None:
         raise UsageError(f"model type '{config.model.type}': it has no bbox_head or roi_head that can be exported")
     modules = rewrites.register("mmdet")
     known = {method for module in modules for method in (*module.REPLACES, *getattr(module, "RELIES_ON", ()))}
-    if "roi_head" in config.model:
-        heads.append(("roi_head.bbox_head", config.model.roi_head.bbox_head))
+    for name in ("bbox_head", "mask_head") if "roi_head" in config.model else ():
+        heads += [(f"roi_head.{name}", head) for head in _stages(config.model.roi_head.get(name))]
     for name, head in heads:
         cls = MODELS.get(head.type.split(".")[-1])
         strange = [method for method in _METHODS if getattr(cls, method, None) not in (None, *known)]
@@ -48,15 +51,17 @@ def check(config: Config) -> None:
             raise UsageError(
                 f"{name} '{head.type}': no exact rewrite of its {strange[0]}; add one to deploy/rewrites/mmdet"
             )
-        masks = head.get("mask_head")
-        if masks and masks.type.split(".")[-1] != "FCNMaskHead":
-            raise UsageError(f"mask_head '{masks.type}': only FCNMaskHead's masks can be pasted exactly")
     for nms in _suppressions(config.model.get("test_cfg") or {}):
         odd = sorted(nms.keys() - _NMS)
         if nms.get("type", "nms") != "nms" or odd:
             raise UsageError(
                 f"test_cfg: nms {dict(nms)}: only type='nms' with {', '.join(sorted(_NMS))} can be exported"
             )
+
+
+def _stages(heads: Any) -> list[Any]:
+    """A cascade's heads, or the only one; mmdet takes either."""
+    return heads if isinstance(heads, list) else [heads] if heads else []
 
 
 def _suppressions(node: Any) -> list[Mapping[str, Any]]:
@@ -94,13 +99,14 @@ def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -
     model = config.model
     test: Any = model.get("test_cfg") or {}
     if "roi_head" in model:
-        head, test = model.roi_head.bbox_head, test.rcnn
+        head, test = _stages(model.roi_head.bbox_head)[-1], test.rcnn
         masks = Masks(over="box", threshold=test.mask_thr_binary) if model.roi_head.get("mask_head") else None
     else:
         head = model.bbox_head
         drawn = "RTMDetIns" in head.type
         masks = Masks(over="image", threshold=test.mask_thr_binary) if drawn else None
-    return DetectionOutput(clip="YOLOX" not in head.type, masks=masks)
+    clip = head.type.split(".")[-1] not in _UNBOUND and (head.get("bbox_coder") or {}).get("clip_border", True)
+    return DetectionOutput(clip=clip, masks=masks)
 
 
 def outputs(postprocess: DetectionOutput) -> dict[str, dict[int, str]]:
@@ -136,16 +142,16 @@ def forward(model: Any, images: Tensor, postprocess: DetectionOutput) -> dict[st
         return _pack(found, model.bbox_head.test_cfg.get("max_per_img", model.num_queries))
     if hasattr(model, "roi_head"):
         proposals = model.rpn_head.predict(features, samples, rescale=False)
-        config = model.roi_head.test_cfg
-        found = model.roi_head.predict_bbox(features, metas, proposals, config, rescale=False)
-        masks = _box_masks(model.roi_head, features, found) if postprocess.masks else None
-        return _pack(found, config.max_per_img, masks)
+        with Unpasted(model.roi_head, bool(postprocess.masks)) as unpasted:
+            found = model.roi_head.predict(features, proposals, samples, rescale=False)
+        return _pack(found, model.roi_head.test_cfg.max_per_img, unpasted.masks(found))
     maps = model.bbox_head(features)
     places = sum(level.shape[2] * level.shape[3] for level in maps[0])
     with _Logits(model.bbox_head, bool(postprocess.masks)) as logits:
         found = model.bbox_head.predict_by_feat(*maps, batch_img_metas=metas, rescale=False)
     masks = logits.by_image(found, maps) if postprocess.masks else None
-    return _pack(found, model.bbox_head.test_cfg.get("max_per_img", places), masks)
+    config = model.bbox_head.test_cfg
+    return _pack(found, config.get("topk", config.get("max_per_img", places)), masks)
 
 
 def predict(model: Any, images: Tensor, postprocess: DetectionOutput) -> dict[str, Tensor]:
@@ -216,6 +222,7 @@ def _samples(images: Tensor) -> list[Any]:
             # Not `set_metainfo`: it copies, and a traced size cannot be copied.
             each.set_field(size, name, field_type="metainfo")
         each.set_field((1.0, 1.0), "scale_factor", field_type="metainfo")
+        each.set_field((0.0, 0.0, 0.0, 0.0), "border", field_type="metainfo")  # what CenterNet's images are padded with
     return samples
 
 
@@ -238,19 +245,6 @@ def _pack(found: Sequence[Any], rows: int, masks: Sequence[Tensor] | None = None
         for image, own in enumerate(masks):
             packed["masks"][image, : len(own)] = own
     return packed
-
-
-def _box_masks(head: Any, features: Sequence[Tensor], found: Sequence[Any]) -> Sequence[Tensor]:
-    """Probabilities of each detection's own class over its box, as `FCNMaskHead` pastes them."""
-    from mmdet.structures.bbox import bbox2roi
-
-    regions = bbox2roi([instances.bboxes for instances in found])
-    logits = head._mask_forward(features, regions)["mask_preds"]
-    labels = torch.cat([instances.labels for instances in found])
-    if head.mask_head.class_agnostic:
-        labels = torch.zeros_like(labels)
-    masks: Sequence[Tensor] = logits[torch.arange(len(labels)), labels].sigmoid().split([len(each) for each in found])
-    return masks
 
 
 class _Logits:
