@@ -19,6 +19,7 @@ __all__ = [
     "bind",
     "check",
     "class_names",
+    "complete",
     "datasets",
     "evaluators",
     "locate",
@@ -180,6 +181,11 @@ def bind(config: Config, root: Path, classes: Sequence[str], palette: Palette | 
         tasks.find(config.default_scope).bind(config, classes)
     except InputError as error:
         raise InputError(f"{root}: {error}") from None
+    complete(config)
+
+
+def complete(config: Config) -> None:
+    """Make a config's `model` one that can be built by itself, on one device."""
     config.model.setdefault("data_preprocessor", config.get("data_preprocessor"))
     _unsynchronise(config.model)
 

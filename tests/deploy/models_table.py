@@ -1,6 +1,6 @@
 """Export each segmentation experiment, untrained, and compare it with the unpatched model at sizes of one's choice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,13 @@ import onnxruntime
 import torch
 from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
-from torch import nn
 
-from deploy import export, graph, tasks, trace
+from deploy import export, graph, trace
 from deploy.outputs import Output
 from deploy.reference import Reference
-from train import checkpoint
+from deploy.zoo.seeding import images, seeded
 from train import config as configs
 from train.errors import InputError
-from train.runner import build_model
 
 CLASSES = ("background", *"0123456789")
 MODELS = (
@@ -83,37 +81,7 @@ def untrained(model: str, folder: Path) -> Reference:
     configs.activate(config, path)
     configs.bind(config, folder, CLASSES)
     init_default_scope("mmseg")
-    torch.manual_seed(0)
-    built = build_model(config)
-    lively(built, lambda: built(images((4, 3, 128, 160)), mode="tensor"))
-    weights = folder / "weights.pth"
-    checkpoint.save(built, weights, {})
-    postprocess = tasks.find(config).postprocess(config, export.read_deploy_config("dynamic"), CLASSES)
-    return Reference(config, weights, postprocess)
-
-
-def lively(model: nn.Module, run: Callable[[], object]) -> None:
-    """Give batch norms the statistics of a batch that `run` puts through: with mean 0 and deviation 1 a fault may not show."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.momentum = None  # the average over all batches seen
-        nn.init.uniform_(norm.weight, 0.2, 0.5)
-        nn.init.normal_(norm.bias, 0, 0.1)
-        norm.train()
-    with torch.no_grad():
-        run()
-    for norm in norms:
-        # Channels that hardly vary in four images, as behind a global pooling, would multiply rounding errors.
-        norm.running_var.clamp_(min=0.1 * float(norm.running_var.mean()))
-    model.eval()
-
-
-def images(shape: tuple[int, ...]) -> torch.Tensor:
-    """Smooth normalised images."""
-    generator = torch.Generator().manual_seed(sum(shape))
-    small = torch.randn(shape[0], 3, 7, 9, generator=generator)
-    fine = torch.randn(shape, generator=generator)
-    return nn.functional.interpolate(small, shape[2:], mode="bicubic") + 0.2 * fine
+    return seeded(config, folder / "weights.pth", CLASSES, images((4, 3, 128, 160)))
 
 
 def taken(reference: Reference, size: tuple[int, int]) -> tuple[int, int]:

@@ -8,15 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from detectors import seeded
 from mmcv.ops import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2d, ModulatedDeformConv2dPack, deform_conv2d
-from models_table import images
 from torch import Tensor, nn
 from traced import apart, one_graph, run
 
 from deploy import export, graph, rewrites, trace
 from deploy.matching import Matched
 from deploy.rewrites import deform_conv
+from deploy.zoo.seeding import images, seeded
 from train import config as configs
 from train.errors import UsageError
 

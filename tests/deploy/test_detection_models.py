@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from detectors import compare_heads, seeded
+from detectors import compare_heads
 
 from deploy import bundle, export, parity, pipeline
 from deploy.reference import Reference
+from deploy.zoo.seeding import seeded
 from slipway_runtime import preprocess
 from slipway_runtime.manifest import Step
 from train import config as configs

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
-from detectors import seeded
-from models_table import images
 
 from deploy import export, graph, trace
 from deploy.matching import Matched
+from deploy.zoo.seeding import images, seeded
 from train import config as configs
 
 SIZES = ((96, 96), (64, 128), (128, 96))

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from detectors import seeded
 from mmengine.config import Config
-from models_table import lively
 
-from deploy import export, pipeline, tasks
+from deploy import export, pipeline
+from deploy.zoo.seeding import seeded
 from slipway_runtime import preprocess
-from train import checkpoint, plan, runner
 from train import config as configs
+from train import plan, runner
 from train.experiment import Experiment
 
 
@@ -95,17 +94,9 @@ def _write_weights(case: Case, planned: plan.Plan, weights: Path) -> None:
     """Weights that are random and seeded, batch norms with the statistics of images."""
     config = planned.config
     images = _images(planned)
-    if case.experiment.startswith("det/"):
-        # Few images' statistics make some networks chaotic: every score is 1, or none.
-        plain = any(name in case.experiment for name in ("rcnn", "yolox", "rtmdet"))
-        seeded(config, weights, planned.data["classes"], images, statistics=not plain)
-        return
-    torch.manual_seed(0)
-    model = runner.build_model(config)
-    task = tasks.find(config)
-    postprocess = task.postprocess(config, export.read_deploy_config(case.shape), planned.data["classes"])
-    lively(model, lambda: task.forward(model, images, postprocess))
-    checkpoint.save(model, weights, {})
+    # Few images' statistics make some detectors chaotic: every score is 1, or none.
+    plain = case.experiment.startswith("det/") and any(name in case.experiment for name in ("rcnn", "yolox", "rtmdet"))
+    seeded(config, weights, planned.data["classes"], images, statistics=not plain)
 
 
 def _images(planned: plan.Plan) -> torch.Tensor:

@@ -1,0 +1,142 @@
+"""Random weights that show errors: what is exported where no trained weights are.
+
+With the weights that a model begins with, batch norms do nothing, layer scales are 1e-6, position embeddings are zeros and a
+detector finds nothing: a fault would not show.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from deploy import export, tasks
+from deploy.reference import Reference
+from train import checkpoint
+from train.runner import build_model
+
+#: Last layers that score by sigmoid: as logits, the threshold is this far above the mean, and the largest is this. Scores that
+#: reach 1 would be equal, and which of them come first is nobody's promise.
+SCORES = ("retina_cls", "conv_cls", "rtm_cls")
+ABOVE, LARGEST = 3.0, 2.0
+#: Other last layers of heads, by name → mean and deviation of what they give: boxes of some size, masks with both signs.
+LAST = {
+    "retina_reg": (0.0, 0.3),
+    "conv_reg": (3.3, 0.4),
+    "conv_centerness": (0.0, 1.0),
+    "rpn_cls": (0.0, 2.0),
+    "rpn_reg": (0.0, 0.3),
+    "fc_cls": (0.0, 1.0),
+    "fc_reg": (0.0, 0.5),
+    "conv_logits": (0.0, 3.0),
+    "rtm_reg": (2.7, 0.5),  # not 2: boxes of four strides overlap their neighbours by 0.6, the threshold
+    "rtm_kernel": (0.0, 0.5),
+    "multi_level_conv_cls": (-4.0, 1.0),
+    "multi_level_conv_obj": (-5.0, 1.5),
+    "multi_level_conv_reg": (0.5, 0.2),
+    "cls_branches": (-3.0, 1.5),
+}
+
+
+def seeded(
+    config: Config,
+    weights: Path,
+    classes: Sequence[str],
+    batch: Tensor,
+    *,
+    statistics: bool = True,
+    varied: bool = False,
+) -> Reference:
+    """A bound config's model with seeded random weights that give results on images, N×3×H×W, of this kind.
+
+    Args:
+        config: of any task.
+        weights: a file that they are left in.
+        classes: names of the classes.
+        batch: several images.
+        statistics: of these images, for batch norms; else they keep those that they begin with.
+        varied: whether parameters that begin as one number are varied (`vary`).
+    """
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    task = tasks.find(config)
+    postprocess = task.postprocess(config, export.read_deploy_config("dynamic"), classes)
+    if varied:
+        vary(model)
+    if statistics:
+        lively(model, lambda: task.forward(model, batch, postprocess))
+    threshold = (config.model.get("test_cfg") or {}).get("score_thr") or 0.05
+    mean = math.log(threshold / (1 - threshold)) - ABOVE
+    last = {**LAST, **dict.fromkeys(SCORES, (mean, None))} if "Detection" in task.CODEBASE["task"] else {}
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            key = next((part for part in name.split(".") if part in last), None)
+            if key and isinstance(module, nn.Conv2d | nn.Linear) and "cls_convs" not in name:
+                hooks.callback(module.register_forward_hook(_Spread(*last[key])).remove)
+        if last:
+            task.forward(model, batch, postprocess)
+    checkpoint.save(model, weights, {})
+    return Reference(config, weights, postprocess)
+
+
+class _Spread:
+    """Gives a layer's outputs a mean and a deviation, or `LARGEST` in its place, by the first batch that it sees."""
+
+    def __init__(self, mean: float, deviation: float | None) -> None:
+        self.mean, self.deviation, self.done = mean, deviation, False
+
+    def __call__(self, module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if self.done:
+            return None
+        self.done = True
+        found = output.mean()
+        if self.deviation is None:
+            factor = (LARGEST - self.mean) / (output.max() - found).clamp(min=1e-6)
+        else:
+            factor = self.deviation / output.std().clamp(min=1e-6)
+        module.weight.mul_(factor)
+        assert module.bias is not None
+        module.bias.sub_(found).mul_(factor).add_(self.mean)
+        return (output - found) * factor + self.mean
+
+
+def vary(model: nn.Module) -> None:
+    """Spread parameters that are one number all over: embeddings of zeros, layer scales, layer norms that do nothing."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.numel() == 1 or parameter.min() < parameter.max():
+                continue
+            if parameter.dim() > 1 and parameter.shape[0] > 1:  # the weights of a layer
+                nn.init.kaiming_normal_(parameter)
+            elif parameter.flatten()[0]:
+                nn.init.uniform_(parameter, 0.3, 0.7)
+            else:
+                nn.init.normal_(parameter, 0, 0.1)
+
+
+def lively(model: nn.Module, run: Callable[[], object]) -> None:
+    """Give batch norms the statistics of a batch that `run` puts through: with mean 0 and deviation 1 a fault may not show."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None  # the average over all batches seen
+        nn.init.uniform_(norm.weight, 0.2, 0.5)
+        nn.init.normal_(norm.bias, 0, 0.1)
+        norm.train()
+    with torch.no_grad():
+        run()
+    for norm in norms:
+        # Channels that hardly vary in four images, as behind a global pooling, would multiply rounding errors.
+        assert norm.running_var is not None
+        norm.running_var.clamp_(min=0.1 * float(norm.running_var.mean()))
+    model.eval()
+
+
+def images(shape: tuple[int, ...]) -> Tensor:
+    """Smooth normalised images, N×3×H×W; the same for the same shape."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    small = torch.randn(shape[0], 3, 7, 9, generator=generator)
+    fine = torch.randn(shape, generator=generator)
+    return nn.functional.interpolate(small, shape[2:], mode="bicubic") + 0.2 * fine
