@@ -64,7 +64,7 @@ CLANG ?= clang++
 # The library of the Python package, where it is there: both runtimes then run the same ONNX Runtime.
 CMAKE_FLAGS = -DORT_WHEEL=$(abspath $(wildcard .venv/lib/python3*/site-packages/onnxruntime)) $(if $(ORT_ROOT),-DORT_ROOT=$(abspath $(ORT_ROOT)))
 
-.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz fuzz-python fuzz-native splash models-table pooling-proof test test-all test-gpu test-docker test-faults lint format requirements schema clean
+.PHONY: help experiments readme setup wheels demo data-% look-data train-% export-% convert verify engine-% bench bench-diff audit bench-folder images shell-% sbom audit-deps infer native fuzz fuzz-python fuzz-native splash models-table pooling-proof test test-all test-gpu test-docker test-faults lint format requirements schema clean
 
 help: ## list the verbs and their variables
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -76,7 +76,7 @@ help: ## list the verbs and their variables
 	  'DATA=dir                    your own images instead of the source'"'"'s own (train; export with CHECKPOINT)' \
 	  'LOAD_FROM=x.pth             fine-tune from a checkpoint (train)' \
 	  'GPUS=8 NODES=2 NODE_RANK=0 MASTER=host:port   train with a process a GPU, on several machines; PROCESSES=2 without GPUs' \
-	  'CHECKPOINT=x.pth            a checkpoint trained elsewhere (export)' \
+	  'CHECKPOINT=x.pth            a checkpoint trained elsewhere, .pth or .safetensors (export; convert)' \
 	  'SHAPE=$(SHAPE)               static | batch | dynamic (export)' \
 	  'PRECISION="fp16 int8"       graphs to add to the bundle (export); engines to build (engine); the one to predict with (infer)' \
 	  'CALIBRATION=dir GATE=99     other images than the training set'"'"'s, percent of fp32'"'"'s score to reach (export)' \
@@ -142,6 +142,10 @@ train-%: $(READY) ## images → checkpoint: train-cls EXP=… [DATA= LOAD_FROM= 
 
 export-%: $(READY) ## checkpoint → verified bundle: export-cls EXP=… [SHAPE= CHECKPOINT= DATA= PRECISION="fp16 int8" CALIBRATION=]
 	@$(PYTHON) -m deploy export $(CHOSEN) $(EXPORT_FLAGS)
+
+convert: ## a checkpoint that may run code → its weights alone, in a container without a network: CHECKPOINT=x.pth OUT=dir
+	@WORK=$(or $(OUT),$(error OUT= names no folder)) docker/run.sh deploy -m train.convert --trust-checkpoint \
+	  $(or $(CHECKPOINT),$(error CHECKPOINT= names no file)) $(OUT)/$(basename $(notdir $(CHECKPOINT))).safetensors
 
 verify: $(READY) ## compare a bundle once more with its model: EXP=…
 	@$(PYTHON) -m deploy verify $(CHOSEN) --work $(WORK) $(call flag,JSON,--json)

@@ -16,9 +16,16 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from numpy._core import multiarray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
+from train.cli import say
 from train.errors import InputError
 from train.files import write_atomic
+
+#: Of files that hold tensors and nothing else (https://huggingface.co/docs/safetensors).
+SAFE = ".safetensors"
 
 
 def _statistics_method(owner: object, name: str) -> Any:
@@ -100,7 +107,7 @@ def read(path: Path, *, trust: bool = False) -> dict[str, Any]:
     """Load a checkpoint on the CPU.
 
     Args:
-        path: a `.pth` file: a state dict, or a dict with the key `state_dict`.
+        path: a `.pth` file: a state dict, or a dict with the key `state_dict`; or a `.safetensors` file.
         trust: run whatever code the file holds (`--trust-checkpoint`). Only for files you made yourself.
 
     Returns:
@@ -112,10 +119,16 @@ def read(path: Path, *, trust: bool = False) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
+        if path.suffix == SAFE:
+            return {"state_dict": load_file(path)}
         content = torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: refused: {_refusal(str(error))}") from None
-    except (EOFError, RuntimeError, zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+    except (ImportError, AttributeError) as error:  # trusted
+        raise InputError(
+            f"{path}: it holds objects of code that is not here ({error}); ask its authors for the weights alone, a state dict"
+        ) from None
+    except (EOFError, RuntimeError, zipfile.BadZipFile, KeyError, ValueError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: truncated or not a checkpoint ({reason}); copy or download it again") from None
     if not isinstance(content, dict) or not content:
@@ -142,8 +155,8 @@ def fitting(model: torch.nn.Module, path: Path, *, trust: bool = False) -> dict[
     """The weights of a checkpoint that fits a model, every key of both matched.
 
     Raises:
-        InputError: as `read`; or keys that are missing, unexpected or of another shape (all counted, the first named);
-            or weights that are not finite.
+        InputError: as `read`; or keys that are missing, unexpected or of another shape (all counted, the first named;
+            the others are listed before); or weights that are not finite.
     """
     state = read(path, trust=trust)["state_dict"]
     own = model.state_dict()
@@ -152,6 +165,8 @@ def fitting(model: torch.nn.Module, path: Path, *, trust: bool = False) -> dict[
     shapes = sorted(key for key in set(own) & set(state) if own[key].shape != state[key].shape)
     problems = []
     for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if len(keys) > 3:
+            say(f"{what}: {' '.join(keys)}")
         if keys:
             problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})")
     if problems:
@@ -193,6 +208,12 @@ def save(model: torch.nn.Module, path: Path, meta: dict[str, Any]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
+def save_tensors(state: Mapping[str, torch.Tensor], path: Path) -> int:
+    """Write a state dict as a safetensors file, atomically; the number of tensors, each with memory of its own."""
+    write_atomic(path, serialize({key: value.detach().clone().contiguous() for key, value in state.items()}))
+    return len(state)
+
+
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint that MMEngine can resume from in a work folder (`epoch_N.pth`, `iter_N.pth`), if any."""
     found = [path for pattern in ("epoch_*.pth", "iter_*.pth") for path in folder.glob(pattern)]
@@ -212,4 +233,7 @@ def _refusal(message: str) -> str:
     named = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", message)
     if named is None:
         return "not a PyTorch checkpoint, or a pickle that cannot be read safely; copy or download it again"
-    return f"it holds '{named.group(1)}', which could run code; if you made the file yourself, use --trust-checkpoint"
+    return (
+        f"it holds '{named.group(1)}', which could run code; if you made the file yourself, use --trust-checkpoint; "
+        "else `make convert CHECKPOINT=… OUT=…` takes its weights in a container without a network"
+    )

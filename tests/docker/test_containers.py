@@ -6,12 +6,17 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from train import checkpoint
+from train.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]  # the first build installs everything
@@ -128,6 +133,63 @@ def inside(checkout: Path, room: str, code: str) -> dict[str, object]:
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     return found
+
+
+#: What a checkpoint tries when it is opened: the network, its own file, the checkout's, and the folder that it may write to.
+FOREIGN = """
+import json, pathlib, socket, sys
+def tried(attempt):
+    try:
+        attempt(); return True
+    except OSError:
+        return False
+here, out = pathlib.Path(sys.argv[-2]), pathlib.Path(sys.argv[-1]).parent
+found = dict(
+    network=tried(lambda: socket.create_connection(("192.0.2.1", 80), 1)) or tried(lambda: socket.getaddrinfo("debian.org", 80)),
+    itself=tried(lambda: here.write_bytes(b"")),
+    root=tried(lambda: pathlib.Path("/slipway/left").write_text("")),
+    work=pathlib.Path(WORK).exists(),
+)
+tried(lambda: (here.parent / "left").write_text(""))
+(out / "tried.json").write_text(json.dumps(found))
+"""
+
+
+class Foreign:
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def __reduce__(self) -> tuple[object, tuple[str, dict[str, object]]]:
+        return exec, (FOREIGN.replace("WORK", repr(str(self.work))), {})
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_foreign_checkpoint_is_converted_where_its_code_harms_nothing(
+    checkout: Path, tmp_path: Path, guarded: bool
+) -> None:
+    """Control: outside of the container the same code does all it wants, but for the network, which is not there to ask."""
+    weights = {"weight": torch.arange(6.0).reshape(2, 3).T}
+    theirs, out = tmp_path / "in" / "theirs.pth", tmp_path / "out"
+    for folder in (theirs.parent, out, checkout / "work"):
+        folder.mkdir(exist_ok=True)
+    torch.save({"state_dict": weights, "extra": Foreign(checkout / "work")}, theirs)
+    whole = theirs.read_bytes()
+    with pytest.raises(InputError, match="make convert"):
+        checkpoint.read(theirs)
+    if guarded:
+        done = make_in(checkout)("convert", f"CHECKPOINT={theirs}", f"OUT={out}")
+        assert done.returncode == 0, done.stderr
+    else:
+        command = [sys.executable, "-m", "train.convert", "--trust-checkpoint", theirs, out / "theirs.safetensors"]
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    tried = json.loads((out / "tried.json").read_text())
+    assert tried.pop("network") is False or not guarded
+    tried.pop("root")  # there is no such folder outside
+    assert set(tried.values()) == {not guarded}
+    assert (theirs.read_bytes() == whole) == guarded
+    assert (theirs.parent / "left").exists() != guarded
+    if guarded:
+        torch.testing.assert_close(checkpoint.read(out / "theirs.safetensors")["state_dict"], weights)
 
 
 LOOK = """

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from deploy.__main__ import main as deploy
-from train import checkpoint, cli, runner
+from train import checkpoint, cli, convert, runner
 from train import config as configs
 from train.__main__ import main as train
+from train.errors import InputError
 from train.experiment import Experiment
 
 pytestmark = pytest.mark.faults
@@ -61,20 +62,25 @@ def bring(trained: Experiment, tmp_path: Path) -> Bring:
 
 
 @pytest.fixture
-def refused(bring: Bring, capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """Bring what was written: it must end with code 3 and one line that says this, and leave all as it was."""
+def refused(bring: Bring, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Bring what was written: it must end with code 3 and one line that says this, and leave all as it was.
 
-    def run(room: str, *says: str) -> None:
+    Returns all that the command said.
+    """
+
+    def run(room: str, *says: str) -> str:
         before = {path: path.read_bytes() for path in bring.own.train.iterdir() if path.is_file()}
         capfd.readouterr()
         assert bring.run(room) == 3
-        (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+        said = capfd.readouterr().err
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
         assert line.startswith(f"error: {bring.path(room)}: ")
         for each in says:
             assert each in line
         after = {path.name: path.read_bytes() for path in bring.own.train.iterdir() if path.suffix == ".pth"}
         assert after == {path.name: content for path, content in before.items()}, "nothing written, nothing removed"
         assert not bring.own.bundle.exists()
+        return said
 
     return run
 
@@ -99,7 +105,7 @@ GADGETS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ("room", "gadget"), [*(("--checkpoint", name) for name in GADGETS), *((room, "os.system") for room in ROOMS[1:])]
 )
 def test_what_could_run_is_refused(
-    bring: Bring, refused: Callable[..., None], tmp_path: Path, room: str, gadget: str
+    bring: Bring, refused: Callable[..., str], tmp_path: Path, room: str, gadget: str
 ) -> None:
     name, make = GADGETS[gadget]
     torch.save({**bring.content, "extra": make(tmp_path / "executed")}, bring.path(room))
@@ -114,7 +120,7 @@ def test_what_could_run_is_refused(
     code=3,
     intact="nothing in it was run; what lay in the experiment",
 )
-def test_a_plain_pickle_is_refused(bring: Bring, refused: Callable[..., None], tmp_path: Path) -> None:
+def test_a_plain_pickle_is_refused(bring: Bring, refused: Callable[..., str], tmp_path: Path) -> None:
     content = pickle.dumps(Call(os.system, f"touch {tmp_path / 'executed'}"), protocol=2)
     bring.path("--checkpoint").write_bytes(content)
     refused("--checkpoint", "refused: it holds 'posix.system'")
@@ -122,6 +128,7 @@ def test_a_plain_pickle_is_refused(bring: Bring, refused: Callable[..., None], t
 
 
 @pytest.mark.control(row="checkpoint-malicious")
+@pytest.mark.control(row="checkpoint-foreign")
 @pytest.mark.parametrize("gadget", ["os.system", "builtins.eval", "nested", "nested call"])
 def test_control_trusted_it_runs(bring: Bring, tmp_path: Path, gadget: str) -> None:
     torch.save({**bring.content, "extra": GADGETS[gadget][1](tmp_path / "executed")}, bring.path("--checkpoint"))
@@ -144,7 +151,7 @@ def test_control_trusted_it_runs(bring: Bring, tmp_path: Path, gadget: str) -> N
         ("--checkpoint", b"version https://git-lfs.github.com/spec"),
     ],
 )
-def test_a_cut_off_file(bring: Bring, refused: Callable[..., None], room: str, content: int | bytes) -> None:
+def test_a_cut_off_file(bring: Bring, refused: Callable[..., str], room: str, content: int | bytes) -> None:
     torch.save(bring.content, bring.path(room))
     whole = bring.path(room).read_bytes()
     bring.path(room).write_bytes(whole[:content] if isinstance(content, int) else content)
@@ -163,21 +170,54 @@ def test_control_untranslated_it_is_a_traceback(bring: Bring, monkeypatch: pytes
 def another(state: State) -> State:
     """The weights of another architecture: keys missing, unexpected and of another shape."""
     names = sorted(key for key in state if key.endswith("conv1.weight"))
-    renamed = {f"stranger.{key}" if key in names[:2] else key: value for key, value in state.items()}
-    return {key: value[:1] if key == names[2] else value for key, value in renamed.items()}
+    renamed = {f"stranger.{key}" if key in names[:5] else key: value for key, value in state.items()}
+    return {key: value[:1] if key == names[5] else value for key, value in renamed.items()}
+
+
+@pytest.mark.fault(
+    row="checkpoint-foreign",
+    fault="a checkpoint that can only be opened by running what it holds: `make convert`, once (docs/containers.md)",
+    sees="converted: OUT/theirs.safetensors (122 tensors, nothing else)",
+    code=0,
+    intact="all but OUT: it is opened in a container without a network; of the file, the weights go on",
+)
+def test_a_converted_one_is_exported(bring: Bring, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran, theirs, ours = tmp_path / "ran", tmp_path / "theirs.pth", tmp_path / "theirs.safetensors"
+    torch.save({**bring.content, "extra": Call(os.system, f"touch {ran}")}, theirs)
+    assert cli.run(convert.main, [str(theirs), str(ours)]) == 3
+    assert "posix.system" in capsys.readouterr().err
+    assert not ran.exists()
+    assert cli.run(convert.main, [str(theirs), str(ours), "--trust-checkpoint"]) == 0
+    assert ran.exists()
+    state = bring.content["state_dict"]
+    assert f"({len(state)} tensors, nothing else)" in capsys.readouterr().err
+    found = checkpoint.read(ours)["state_dict"]
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], state[key]) for key in state)
+    tiny_model().load_state_dict(checkpoint.fitting(tiny_model(), ours))
+    theirs.write_bytes(b"\x80\x02cno_such_module\nThing\n.")
+    assert cli.run(convert.main, [str(theirs), str(ours), "--trust-checkpoint"]) == 3
+    assert "objects of code that is not here (No module named 'no_such_module')" in capsys.readouterr().err
+    os.truncate(ours, 5000)
+    with pytest.raises(InputError, match="truncated or not a checkpoint"):
+        checkpoint.read(ours)
 
 
 @pytest.mark.fault(
     row="checkpoint-other",
     fault="a checkpoint of another architecture; to export, resume",
-    sees="“does not fit the model: 2 missing (…); 2 unexpected (…); 1 of another shape (…)”: how many, and the first three",
+    sees="all keys, then “does not fit the model: 5 missing (…, …); 5 unexpected (…, …); 1 of another shape (…)”",
     code=3,
     intact="what lay in the experiment",
 )
 @pytest.mark.parametrize("room", ["--checkpoint", "--resume"])
-def test_another_architecture(bring: Bring, refused: Callable[..., None], room: str) -> None:
-    torch.save({**bring.content, "state_dict": another(bring.content["state_dict"])}, bring.path(room))
-    refused(room, "2 missing (backbone.", "2 unexpected (stranger.", "1 of another shape (backbone.")
+def test_another_architecture(bring: Bring, refused: Callable[..., str], room: str) -> None:
+    state = bring.content["state_dict"]
+    torch.save({**bring.content, "state_dict": another(state)}, bring.path(room))
+    said = refused(room, "5 missing (backbone.", "5 unexpected (stranger.", "1 of another shape (backbone.")
+    listed = {words[0]: words[1:] for words in map(str.split, said.splitlines()) if words}
+    assert set(listed["missing:"]) == state.keys() - another(state).keys()
+    assert set(listed["unexpected:"]) == another(state).keys() - state.keys()
 
 
 @pytest.mark.fault(
@@ -187,7 +227,7 @@ def test_another_architecture(bring: Bring, refused: Callable[..., None], room: 
     code=3,
     intact="what lay in the experiment",
 )
-def test_nothing_to_fine_tune_from(bring: Bring, refused: Callable[..., None]) -> None:
+def test_nothing_to_fine_tune_from(bring: Bring, refused: Callable[..., str]) -> None:
     torch.save({f"other.{key}": value for key, value in bring.content["state_dict"].items()}, bring.path("--load-from"))
     refused("--load-from", "only 0 of ", "outside the head fit this model")
 
@@ -218,7 +258,7 @@ def test_control_loaded_loosely_layers_stay_random(bring: Bring) -> None:
     intact="what lay in the experiment",
 )
 @pytest.mark.parametrize(("room", "value"), [*((room, float("nan")) for room in ROOMS), ("--checkpoint", float("inf"))])
-def test_weights_that_are_no_numbers(bring: Bring, refused: Callable[..., None], room: str, value: float) -> None:
+def test_weights_that_are_no_numbers(bring: Bring, refused: Callable[..., str], room: str, value: float) -> None:
     spoil(bring.content["state_dict"], value)
     torch.save(bring.content, bring.path(room))
     refused(room, "weights are not finite: backbone.conv1.weight")
