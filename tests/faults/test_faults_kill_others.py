@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import faulty
 import pytest
 from colour_bench import BRIEF, NAME, write_data, write_graph, write_training
 from faulty import Command
-from trt_fixtures import playing
+from trt_fixtures import play_for_good
 
 from benchmarks import journal
 from benchmarks.journal import Cell
@@ -127,7 +127,7 @@ def test_engine(tmp_path: Path) -> None:
         ["engine", config, "--work", experiment.work],
         watched=folder,
         log=tmp_path / "log.txt",
-        before=stand_in,
+        before=play_for_good,
     )
 
     def check() -> None:
@@ -137,14 +137,6 @@ def test_engine(tmp_path: Path) -> None:
 
     killed(command, "*.plan*", check, by_step=4, by_time=1)
     assert len(list(folder.glob("*.plan.json"))) == 1
-
-
-def stand_in() -> None:
-    _PLAYING.enter_context(playing())
-
-
-#: As long as the process: a context that nobody holds ends.
-_PLAYING = ExitStack()
 
 
 @pytest.mark.fault(

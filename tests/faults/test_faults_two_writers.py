@@ -7,13 +7,16 @@ from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import engine_bundles
 import faulty
 import pytest
 from colour_bench import BRIEF, NAME, write_data, write_graph, write_training
 from faulty import Command
 from tiny_training import data as data
 from tiny_training import make
+from trt_fixtures import play_for_good
 
+from slipway_runtime import plan as plans
 from train import lock
 
 INTACT = "what the first one writes, and all that is there; the lock ends with its process, also when that is killed"
@@ -85,6 +88,24 @@ def test_a_second_benchmark_is_refused(tmp_path: Path) -> None:
     with lock.only_writer(experiment.root):
         refused(command, pid(experiment.root))
         assert not experiment.bench.exists()
+    assert faulty.run(command) == 0, command.log.read_text()
+
+
+@pytest.mark.fault(
+    row="two-writers",
+    fault="an engine's build begins where another process exports the same experiment (with a stand-in of TensorRT)",
+    sees=SEES,
+    code=2,
+    intact=INTACT,
+)
+def test_an_engine_is_refused(tmp_path: Path) -> None:
+    experiment, config = engine_bundles.experiment(tmp_path)
+    folder = experiment.bundle / plans.FOLDER
+    arguments = ["engine", config, "--work", experiment.work]
+    command = Command("deploy", arguments, watched=folder, log=tmp_path / "log.txt", before=play_for_good)
+    with lock.only_writer(experiment.root):
+        refused(command, pid(experiment.root))
+        assert not folder.exists()
     assert faulty.run(command) == 0, command.log.read_text()
 
 

@@ -16,7 +16,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +66,15 @@ def playing(version: str = VERSIONS[1], leaks: bool = False) -> Iterator[ModuleT
         sys.modules.update(saved)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def play_for_good() -> None:
+    """The stand-in as the module `tensorrt` until the process ends."""
+    _FOR_GOOD.enter_context(playing())
+
+
+#: A context that nobody holds ends.
+_FOR_GOOD = ExitStack()
 
 
 @pytest.fixture(params=VERSIONS)

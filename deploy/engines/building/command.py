@@ -8,7 +8,7 @@ from deploy.engines import Built, Request
 from deploy.engines.building import images, profiles
 from slipway_runtime import manifest as manifests
 from slipway_runtime.plan import Options
-from train import cli
+from train import cli, lock
 from train.errors import UsageError
 from train.experiment import Experiment, locate
 
@@ -52,8 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Build what is asked for."""
     engine = engines.get(arguments.engine)
     experiment = Experiment(locate(arguments.experiment)[0], arguments.work)
-    wanted = [_options(arguments, experiment, name) for name in dict.fromkeys(arguments.precision or ["fp32"])]
-    built = [engine.build(Request(experiment, options, arguments.force)) for options in wanted]
+    with lock.only_writer(experiment.root):
+        wanted = [_options(arguments, experiment, name) for name in dict.fromkeys(arguments.precision or ["fp32"])]
+        built = [engine.build(Request(experiment, options, arguments.force)) for options in wanted]
     for one in built:
         cli.say(_line(one))
     return cli.finish(

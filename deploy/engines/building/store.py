@@ -4,7 +4,6 @@ A build works in a hidden folder beside the engines, `.building-…`. The plan i
 describes it is: a plan without that file is none.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,33 +14,22 @@ from pathlib import Path
 from slipway_runtime import plan as plans
 from slipway_runtime.errors import BundleError
 from slipway_runtime.plan import PlanInfo
-from train.cli import say
 from train.files import sha256, write_atomic
 
 _BUILDING = ".building-"
-_LOCK = ".lock"
 
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to build in; what killed builds left is removed. One build at a time: others wait here.
-
-    Two at once would disturb each other's timings, too.
-    """
+    """Yield an empty folder to build in; what killed builds left is removed. The caller is the experiment's only writer."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{folder}: another build is at work here; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in folder.glob(f"{_BUILDING}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_BUILDING))
-        try:
-            yield temporary
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    for leftover in folder.glob(f"{_BUILDING}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_BUILDING))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def current(path: Path, key: str) -> PlanInfo | None:
