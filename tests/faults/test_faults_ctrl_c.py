@@ -231,7 +231,7 @@ def test_benchmark(tmp_path: Path) -> None:
 
 @pytest.mark.fault(
     row="ctrl-c", fault="Ctrl-C while a folder of images is predicted", code=130,
-    sees="interrupted",
+    sees="interrupted: 17 of 3000 files are done",
     intact="the lines and the drawings that are there, each whole",
 )  # fmt: skip
 def test_infer_images(tmp_path: Path, photos: Path) -> None:
@@ -242,7 +242,9 @@ def test_infer_images(tmp_path: Path, photos: Path) -> None:
     with started(tmp_path / "log.txt", *verb) as run:
         run.wait_for(lambda: len(list(tmp_path.glob("drawn/a/*.png"))) > 4)
         run.interrupt()
-        assert_interrupted(run)
+        assert_interrupted(run, "files are done")
+    done = int(run.said.splitlines()[-1].split()[1])
+    assert 4 <= 2 * done <= len(list(tmp_path.glob("drawn/*/*.png"))) <= 2 * done + 2  # two drawings a photo
     assert hidden(tmp_path / "drawn") == []
     drawn = list((tmp_path / "drawn").rglob("*.png"))
     assert all(cv2.imread(str(path)) is not None for path in drawn)
@@ -253,7 +255,7 @@ def test_infer_images(tmp_path: Path, photos: Path) -> None:
 
 @pytest.mark.fault(
     row="ctrl-c", fault="Ctrl-C while a video is drawn on", code=130,
-    sees="interrupted",
+    sees="interrupted: 0 of 1 files are done",
     intact="the parts that are done, each whole; the same command goes on behind them",
 )  # fmt: skip
 def test_infer_video(tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_infer_video(tmp_path: Path) -> None:
     with started(tmp_path / "log.txt", *verb) as run:
         run.wait_for(lambda: list(tmp_path.glob("drawn/.a.mp4.parts/*.npz")))
         run.interrupt()
-        assert_interrupted(run)
+        assert_interrupted(run, "0 of 1 files are done")
     assert not (tmp_path / "drawn" / "a.mp4").exists()
     said = completes(tmp_path / "log.txt", *verb)
     assert re.search(r"400 frames \([0-9]+ of them before an interruption\)", said)

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TypeAlias
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SlipwayRuntimeError as error:
         _say(f"error: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as done:
+        _say(": ".join(filter(None, ("interrupted", str(done)))))
         return 130
     except BrokenPipeError:  # `… | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,9 +84,12 @@ def _predict(args: argparse.Namespace) -> int:
     draw = _drawing(model.manifest, args)
     if args.out:
         files.check_targets(sources, args.out, tasks.beside(model.manifest))
-    images = [source for source in sources if not source.is_video]
-    failed = _predict_images(model, images, draw, args)
-    failed += sum(not _predict_video(model, source, draw, args) for source in sources if source.is_video)
+    done = failed = 0
+    try:
+        for read in _predictions(model, sources, draw, args):
+            done, failed = done + read, failed + (not read)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{done} of {len(sources)} files are done") from None
     if failed and len(sources) > 1:
         _say(f"error: {failed} of {len(sources)} files could not be read")
     if args.out:
@@ -120,18 +123,25 @@ def _drawing(manifest: Manifest, args: argparse.Namespace) -> Draw:
     return lambda result, image: splash.splash(image, result.area(labels))
 
 
-def _predict_images(model: Model, images: Sequence[Source], draw: Draw, args: argparse.Namespace) -> int:
-    """Predict on image files, batch by batch; the number of those that could not be read."""
+def _predictions(model: Model, sources: Sequence[Source], draw: Draw, args: argparse.Namespace) -> Iterator[bool]:
+    """Predict on each file, images first; whether it could be read, as each is done."""
+    yield from _predict_images(model, [source for source in sources if not source.is_video], draw, args)
+    for source in sources:
+        if source.is_video:
+            yield _predict_video(model, source, draw, args)
+
+
+def _predict_images(model: Model, images: Sequence[Source], draw: Draw, args: argparse.Namespace) -> Iterator[bool]:
+    """Predict on image files, batch by batch; whether each could be read, once its line and drawing are written."""
     size = model.batch_size(args.batch)
-    failed = 0
     for start in range(0, len(images), size):
         read: list[tuple[Source, Prepared]] = []
         for source in images[start : start + size]:
             try:
                 read.append((source, model.preprocess(source.path)))
             except ImageError as error:
-                failed += 1
                 _say(f"error: {error}")
+                yield False
         results = model.predict([prepared for _, prepared in read], size)
         for (source, _), result in zip(read, results, strict=True):
             _print({"image": str(source.path)}, result, args)
@@ -140,10 +150,10 @@ def _predict_images(model: Model, images: Sequence[Source], draw: Draw, args: ar
                 files.write_image(target, draw(result, model.decode(source.path)))
                 for ending, content in result.beside().items():
                     files.write(target.with_suffix(ending), content)
+            yield True
         sys.stdout.flush()
         _progress(f"{min(start + size, len(images))}/{len(images)}", len(images) > 1)
     _progress("", len(images) > 1)
-    return failed
 
 
 def _predict_video(model: Model, source: Source, draw: Draw, args: argparse.Namespace) -> bool:
