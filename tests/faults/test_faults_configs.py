@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import engine_bundles
 import pytest
 import yaml
 
@@ -12,7 +13,6 @@ from benchmarks import matrix, timing
 from benchmarks.__main__ import main as bench
 from benchmarks.__main__ import parser as bench_parser
 from deploy.__main__ import main as deploy
-from deploy.engines.building import profiles
 from slipway_runtime.__main__ import main as predict
 from train import cli, limits
 from train import config as configs
@@ -143,9 +143,12 @@ def test_control_mmengine_stumbles_later(
     intact="nothing is built or measured",
 )
 def test_a_minimum_above_its_maximum(refused: Refused, tmp_path: Path) -> None:
-    for call in (lambda: profiles._batch("8:4:1", "batch"), lambda: profiles._size("64x64:32x32:96x96", ("h", "w"), 1)):
-        with pytest.raises(UsageError, match="minimum ≤ optimum ≤ maximum"):
-            call()
+    (tmp_path / "made").mkdir()
+    made, file = engine_bundles.experiment(tmp_path / "made")
+    for option in (("--batch", "8:4:1"), ("--size", "64x64:32x32:96x96")):
+        said = refused(deploy, "engine", file, "--work", made.work, *option)
+        assert "minimum ≤ optimum ≤ maximum is expected" in said
+    assert not (made.bundle / "engines").exists()
     command = ["run", "cls/x", "--work", tmp_path / "work", "--set", "timer={min_calls: 100, max_calls: 5}"]
     assert "min_calls 100 is above max_calls 5" in refused(bench, *command)
 
