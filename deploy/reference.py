@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torch.overrides import TorchFunctionMode
 
 from deploy import tasks
 from slipway_runtime.manifest import Postprocess
@@ -62,7 +64,8 @@ class Reference:
         """The outputs in float64: how far float32 rounds can be told from it."""
         if self._double is None:
             self._double = copy.deepcopy(self.model).double()
-        outputs: dict[str, Tensor] = self.task.forward(self._double, images.double(), self.postprocess)
+        with _SampledInOneType():
+            outputs: dict[str, Tensor] = self.task.forward(self._double, images.double(), self.postprocess)
         return outputs
 
     def graph_input(self, path: Path) -> Tensor:
@@ -96,6 +99,15 @@ class Reference:
             with _size_named(prepared["inputs"], path.name):
                 (sample,) = self.model(**prepared, mode="predict")
             yield prepared["inputs"][0], sample
+
+
+class _SampledInOneType(TorchFunctionMode):
+    """Lets float64 maps be sampled at float32 places: PointRend's have that type whatever the model's is."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.grid_sample:
+            args = (args[0], args[1].to(args[0]), *args[2:])
+        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

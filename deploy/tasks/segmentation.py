@@ -82,7 +82,9 @@ def forward(model: Any, images: Tensor, postprocess: SegmentationOutput) -> dict
         # Not `model(images, mode="tensor")`: MMDeploy's rewrite of `forward` does not mind the mode.
         return {"output": model._forward(images)}
     size = tuple(images.shape[2:])
-    return {"output": model.encode_decode(images, [dict(img_shape=size, pad_shape=size, ori_shape=size)])}
+    return {
+        "output": model.encode_decode(images, [dict(img_shape=size, pad_shape=size, ori_shape=size) for _ in images])
+    }
 
 
 def predict(model: Any, images: Tensor, postprocess: SegmentationOutput) -> dict[str, Tensor]:
