@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, atomic folders, content hashes."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -63,17 +64,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file() and not file.is_symlink():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        # rename(2) cannot replace a non-empty folder: move the old one aside first, under a name the next run clears.
-        if path.exists():
+        if not path.exists():
+            os.replace(temporary, path)
+        elif not _exchange(temporary, path):
+            # rename(2) cannot replace a non-empty folder: move the old one aside first, under a name the next run clears.
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.tmp-"))
             os.replace(path, aside / "old")
             os.replace(temporary, path)
             shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that a crash leaves one or the other; False where system or file system cannot.
+
+    Source: renameat2(2) of Linux with RENAME_EXCHANGE.
+    """
+    function = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return function is not None and function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+#: What takes seconds: `make test` runs it too.
+BRIEF = {f"test_faults_{name}.py" for name in ("configs", "datasets", "images", "manifest", "table")}
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ _TABLE = pytest.StashKey[Table]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before any test is deselected: mark this folder's tests as `faults` and read their rows."""
+    """Before any test is deselected: mark this folder's tests as `faults`, but for the brief ones, and read their rows."""
     table = config.stash.setdefault(_TABLE, Table())
     for item in items:
         if item.path.parent == HERE:
-            item.add_marker("faults")
+            if item.path.name not in BRIEF:
+                item.add_marker("faults")
             if item.path.name != "test_faults_table.py":
                 table.add(item)
 

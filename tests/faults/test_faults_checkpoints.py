@@ -16,8 +16,6 @@ from train.__main__ import main as train
 from train.errors import InputError
 from train.experiment import Experiment
 
-pytestmark = pytest.mark.faults
-
 TINY = Path(__file__).parents[1] / "configs" / "cls" / "tiny_digits.py"
 State = dict[str, torch.Tensor]
 #: Room → how a user brings a checkpoint there.

@@ -19,8 +19,6 @@ from train import config as configs
 from train.__main__ import main as train
 from train.errors import UsageError
 
-pytestmark = pytest.mark.faults
-
 TINY = str(Path(__file__).parents[1] / "configs" / "cls" / "tiny_digits.py")
 Refused = Callable[..., str]
 

@@ -18,8 +18,6 @@ from train.errors import InputError
 from train.files import sha256
 from train.tasks import classification
 
-pytestmark = pytest.mark.faults
-
 Prepare = Callable[..., tuple[int, str]]
 
 

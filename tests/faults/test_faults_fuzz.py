@@ -13,8 +13,6 @@ from pycocotools import mask as coco_mask
 from train.data import coco_files, labelme_files, via_files
 from train.errors import InputError
 
-pytestmark = pytest.mark.faults
-
 PROGRAM = Path(__file__).parents[1] / "fuzz" / "parsers.py"
 SQUARE = [[4, 4], [12, 4], [12, 12], [4, 12]]
 HUGE = 10**400

@@ -21,8 +21,6 @@ from train import cli
 from train.data import __main__ as data_command
 from train.data import image_files
 
-pytestmark = pytest.mark.faults
-
 #: A smooth BGR picture without any symmetry.
 ROWS, COLUMNS = np.mgrid[0:60, 0:90]
 PICTURE = np.stack([ROWS * 4, COLUMNS * 2, ROWS + COLUMNS], axis=-1).astype(np.uint8)

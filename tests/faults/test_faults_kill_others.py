@@ -23,6 +23,7 @@ from benchmarks.journal import Cell
 from slipway_runtime import manifest
 from slipway_runtime import plan as plans
 from train import data as sets
+from train import files
 from train.experiment import Experiment
 from train.files import sha256
 
@@ -110,6 +111,44 @@ def test_export(tmp_path: Path, trained: Experiment) -> None:
             assert (experiment.bundle / "parity.json").is_file()
 
     killed(command, "bundle", check, by_step=4, by_time=2)
+
+
+@pytest.mark.fault(
+    row="killed-replacing",
+    fault="SIGKILL while an export takes the place of an old one, at each of its last 12 changes of files",
+    sees=AGAIN,
+    code=None,
+    intact="the old bundle or the new one: one of the two, every time",
+)
+@pytest.mark.parametrize("swap", [True, pytest.param(False, marks=pytest.mark.control(row="killed-replacing"))])
+def test_an_export_over_another(tmp_path: Path, trained: Experiment, swap: bool) -> None:
+    """Control: where the two names cannot be exchanged in one step, there is a moment at which there is none."""
+    experiment = Experiment(trained.name, tmp_path / "work")
+    shutil.copytree(trained.train, experiment.train)
+    arguments = ["export", TINY, "--work", tmp_path / "work", "--force"]
+    command = Command(
+        "deploy",
+        arguments,
+        watched=experiment.root,
+        log=tmp_path / "log.txt",
+        before=None if swap else without_exchange,
+    )
+    assert faulty.run(command) == 0
+    assert faulty.run(command) == 0
+    count, there = faulty.steps(command), []
+    for moment in range(count - 12, count) if swap else range(count - 1, count - 12, -1):
+        assert faulty.run(replace(command, die_at=moment)) == -9
+        there.append(experiment.bundle.exists())
+        if not there[-1]:
+            break
+        manifest.check_files(experiment.bundle, manifest.read(experiment.bundle))
+    assert all(there) == swap
+    assert faulty.run(command) == 0
+    assert left(experiment.root) == []
+
+
+def without_exchange() -> None:
+    files._exchange = lambda one, other: False  # type: ignore[assignment]
 
 
 @pytest.mark.fault(

@@ -15,8 +15,6 @@ from slipway_runtime import manifest as m
 from slipway_runtime.__main__ import main as predict
 from slipway_runtime.preprocess import preprocess
 
-pytestmark = pytest.mark.faults
-
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:

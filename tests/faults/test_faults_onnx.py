@@ -23,8 +23,6 @@ from slipway_runtime.sessions import onnxruntime as session
 from train import cli
 from train.experiment import Experiment
 
-pytestmark = pytest.mark.faults
-
 Change = Callable[[onnx.ModelProto], object]
 #: What lies in a checkout without Git LFS where the graph should be.
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"

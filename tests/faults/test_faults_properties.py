@@ -25,8 +25,6 @@ from train.data.mask_files import read_mask
 from train.data.shapes import Shape, cover, outline
 from train.errors import InputError
 
-pytestmark = pytest.mark.faults
-
 #: The same examples in every run, and no more than these.
 bounded = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 #: For controls: the first example that shows the damage, which need not be the smallest.

@@ -12,8 +12,6 @@ from PIL import Image
 from train import samples
 from train.data import prepare
 
-pytestmark = pytest.mark.faults
-
 TINY = Path(__file__).parents[1] / "configs" / "cls" / "tiny_digits.py"
 
 
