@@ -21,17 +21,25 @@ SDK = False  # it resizes images and maps otherwise than mmseg: its labels are n
 COMPARISON = Output
 MODELS = ("EncoderDecoder", "CascadeEncoderDecoder")
 LOGITS = ("full", "stride")
+#: Heads whose logits are no resize of what their `forward` gives.
+REFINING = ("PointHead", "MaskFormerHead", "Mask2FormerHead")
 
 
 def check(config: Config) -> None:
-    """Only encoder-decoders, in whole or slide mode: both runtimes repeat those two."""
-    if config.model.type.split(".")[-1] not in MODELS:
+    """Only encoder-decoders, in whole or slide mode: both runtimes repeat those two; and only functions of the image."""
+    if _type(config.model) not in MODELS:
         raise UsageError(
             f"model type '{config.model.type}': only {' and '.join(MODELS)} can be exported as a segmenter"
         )
     mode = _test_config(config).get("mode", "whole")
     if mode not in ("whole", "slide"):
         raise UsageError(f"test_cfg.mode '{mode}': expected whole or slide")
+    head = _head(config)
+    if _type(head) == "LightHamHead" and (head.get("ham_kwargs") or {}).get("rand_init", True):
+        raise UsageError(
+            "LightHamHead draws new random bases for every image, so that the same image gives other logits each time: "
+            "no graph can repeat them; train it with decode_head.ham_kwargs.rand_init=False, which keeps its bases"
+        )
 
 
 def one_size(config: Config) -> None:
@@ -42,12 +50,15 @@ def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -
     """How mmseg makes labels of logits (mmseg/models/segmentors/base.py, encoder_decoder.py).
 
     Raises:
-        UsageError: an unknown `codebase_config.logits`; strides that leave gaps between windows.
+        UsageError: an unknown `codebase_config.logits`, or "stride" for a head that makes more of its maps than a resize;
+            strides that leave gaps between windows.
     """
     head, test = _head(config), _test_config(config)
     logits = deploy_config.get("codebase_config", {}).get("logits", "full")
     if logits not in LOGITS:
         raise nearest(logits, LOGITS, "codebase_config.logits")
+    if logits == "stride" and _type(head) in REFINING:
+        raise UsageError(f"codebase_config.logits 'stride': {_type(head)} does more than resize its maps; use 'full'")
     window = None
     if test.get("mode") == "slide":
         (height, width), (stride_height, stride_width) = test.crop_size, test.stride
@@ -80,7 +91,9 @@ def forward(model: Any, images: Tensor, postprocess: SegmentationOutput) -> dict
     """Logits of one input, a whole image or a window of one."""
     if postprocess.logits == "stride":
         # Not `model(images, mode="tensor")`: MMDeploy's rewrite of `forward` does not mind the mode.
-        return {"output": model._forward(images)}
+        logits = model._forward(images)
+        # Some heads give maps for further losses too, after their logits.
+        return {"output": logits[0] if isinstance(logits, tuple) else logits}
     size = tuple(images.shape[2:])
     return {
         "output": model.encode_decode(images, [dict(img_shape=size, pad_shape=size, ori_shape=size) for _ in images])
@@ -130,6 +143,12 @@ def agreement(result: Any, sample: Any) -> tuple[int, int]:
 def _head(config: Config) -> ConfigDict:
     head = config.model.decode_head
     return head[-1] if isinstance(head, list | tuple) else head
+
+
+def _type(node: ConfigDict) -> str:
+    """A type's name without its package."""
+    name: str = node.type
+    return name.split(".")[-1]
 
 
 def _test_config(config: Config) -> ConfigDict:
