@@ -68,14 +68,10 @@ def compare(
     Raises:
         UsageError, InputError, VerificationError: the export refuses the model, or the model this size.
     """
-    tried = [size]
-    if shape == "dynamic":
-        others, why = _taken(reference, sizes or _others(reference, size))
-        tried += others
-        if not others:
-            shape, found = "batch", Found(status="batch", reason=f"the model itself takes one size only: {why}")
-    if shape != "batch":
-        found = Found()
+    shape, tried, why = plan(reference, shape, size, sizes)
+    found = Found()
+    if shape == "batch":
+        found = Found(status="batch", reason=f"the model itself takes one size only: {why}")
     started = time.monotonic()
     both = with_heads(reference, images((1, 3, *size)))
     traced = trace.trace(export.read_deploy_config(shape), both, images((1, 3, *size))[0])
@@ -88,9 +84,23 @@ def compare(
     found.sizes = tried
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     compared: dict[str, Any] = {}
-    for batch in _batches(shape, tried):
+    for batch in batches(shape, tried):
         _hold(session, both, batch, compared)
     return _summary(found, compared)
+
+
+def plan(
+    reference: Reference, shape: str, size: tuple[int, int], sizes: Sequence[tuple[int, int]] = ()
+) -> tuple[str, list[tuple[int, int]], str]:
+    """At which sizes a graph is compared; arguments as of `compare`.
+
+    Returns:
+        the shape, "batch" in the place of "dynamic" where the model itself takes no other size, the sizes, and why it does not.
+    """
+    if shape != "dynamic":
+        return shape, [size], ""
+    others, why = _taken(reference, sizes or _others(reference, size))
+    return ("dynamic" if others else "batch"), [size, *others], why
 
 
 def _others(reference: Reference, size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -115,7 +125,7 @@ def _taken(reference: Reference, sizes: Sequence[tuple[int, int]]) -> tuple[list
     return taken, why
 
 
-def _batches(shape: str, sizes: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
+def batches(shape: str, sizes: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
     """What a graph is tried on: single images, two at once of each size, or one to three at once."""
     if shape == "static":
         return images((REPEATS, 3, *sizes[0])).split(1)
