@@ -16,6 +16,7 @@ from deploy import compat, graph, rewrites
 from deploy.export import read_deploy_config
 from deploy.tasks import segmentation
 from deploy.zoo.seeding import lively, vary
+from slipway_runtime.manifest import SegmentationOutput
 from train import compat as packages
 from train.errors import UsageError
 
@@ -131,3 +132,13 @@ def test_bases_drawn_for_every_image_are_refused() -> None:
 def test_the_networks_own_stride_is_refused_where_a_head_refines_its_maps() -> None:
     with pytest.raises(UsageError, match="PointHead does more than resize"):
         segmentation.postprocess(settings(type="PointHead"), read_deploy_config("stride"), ("a", "b"))
+
+
+def test_the_networks_own_stride_is_that_of_the_logits_where_a_head_gives_further_maps() -> None:
+    class Three:
+        def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
+            return images, images + 1, images + 2
+
+    images = random((1, 4, 2, 3))
+    stride = SegmentationOutput(align_corners=False, logits="stride")
+    assert segmentation.forward(Three(), images, stride)["output"] is images

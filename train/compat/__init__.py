@@ -8,6 +8,9 @@ Quirks cured here:
 - MMEngine writes checkpoints in place; the file backend `atomic` does not (`train.checkpoint`).
 - mmdet, mmseg and mmpretrain look each other up by registry scope, which works only where all of a package's modules
   are imported: `use(scope)` imports them and makes the scope the default, as the warning they would print asks.
+- mmseg's SegNeXt with `rand_init=False` has no place for the bases of its checkpoint (`hamburger`).
+- mmdet 3.2 and 3.3 ask a dense head for `loss_cls` when it predicts, which SSD's has not (mmdetection#11305): it gets one
+  that says nothing.
 """
 
 from functools import cache
@@ -40,6 +43,18 @@ def use(scope: str) -> None:
         raise UsageError(f"default_scope '{scope}' in the configuration: expected one of {', '.join(known)}")
     _quiet()
     importlib.import_module(f"{scope}.utils").register_all_modules(init_default_scope=True)
+    if scope == "mmseg":
+        from train.compat import hamburger
+
+        hamburger.keep_bases()
+    if scope == "mmdet":
+        _mend_ssd()
+
+
+def _mend_ssd() -> None:
+    from mmdet.models.dense_heads import SSDHead
+
+    SSDHead.loss_cls = None
 
 
 @cache
