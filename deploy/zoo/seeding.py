@@ -107,6 +107,8 @@ def vary(model: nn.Module) -> None:
     """Spread parameters that are one number all over: embeddings of zeros, layer scales, layer norms that do nothing."""
     with torch.no_grad():
         for parameter in model.parameters():
+            if parameter.numel() == 1 and not parameter:
+                parameter.fill_(0.5)  # it opens a branch that begins shut
             if parameter.numel() == 1 or parameter.min() < parameter.max():
                 continue
             if parameter.dim() > 1 and parameter.shape[0] > 1:  # the weights of a layer
