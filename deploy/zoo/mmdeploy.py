@@ -53,8 +53,9 @@ class Theirs(BaseModel):
         custom: operators of the graph that are not ONNX's own.
         library: whether ONNX Runtime loads it with MMDeploy's library of custom operators.
         agrees: whether what it gives, with that library, is what the model gives.
-        one_image: the same, one image at a time; None where that was not tried.
+        one_image: whether it agrees where several images at once do not, given one at a time; None where that was not tried.
         reason: why not, in one line, of the first of these that does not hold.
+        cause: what in MMDeploy's code makes the difference, where it was looked for.
         sizes, batch: what was compared.
         max_error: largest |ONNX − PyTorch| of logits and scores; of detections, the largest |Δscore| of a pair.
         detections: of both sides, where the model detects.
@@ -72,6 +73,7 @@ class Theirs(BaseModel):
     agrees: bool = False
     one_image: bool | None = None
     reason: str = ""
+    cause: str = ""
     sizes: list[tuple[int, int]] = []
     batch: int = 1
     max_error: float | None = None
@@ -101,24 +103,22 @@ def run(line: zoo.Line, shape: zoo.Shape) -> Theirs:
         reference = models.build(line, folder)
         kind, theirs.sizes, _ = compare.plan(reference, shape, line.size, line.sizes)
         batches = compare.batches(kind, theirs.sizes)
-        alone = own.get("one_image", False)
-        several = [] if alone else batches
-        single = [batch[:1] for batch in batches] if alone or shape == "dynamic" else []
+        several = [] if own.get("one_image") else batches
+        single = [batch[:1] for batch in batches] if shape == "dynamic" or not several else []
         theirs.batch = max(map(len, several), default=1)
         _prepare(folder, reference, line, deploy_config(settings, line, shape), [*several, *single])
         exported = _export(folder)
         _take(theirs, exported)
         if theirs.library:
-            verdicts = [
-                _compare(theirs, folder, reference, exported["runs"], part, offset)
-                for part, offset in ((several, 0), (single, len(several)))
-                if part
-            ]
-            theirs.agrees = not verdicts[0]
-            theirs.one_image = not verdicts[-1] if single else None
-            theirs.reason = theirs.reason or verdicts[0]
+            why = _compare(theirs, folder, reference, exported["runs"], several or single, 0)
+            theirs.agrees = not why
+            theirs.reason = theirs.reason or why
+            if why and several and single:
+                theirs.one_image = not _compare(theirs, folder, reference, exported["runs"], single, len(several))
         # As in "Load model from /tmp/zoo-…/graph.onnx failed".
         theirs.reason = theirs.reason.replace(f"{folder}/", "")
+    if not (theirs.agrees and theirs.loads):
+        theirs.cause = own.get("cause", "")
     theirs.total_seconds = round(time.monotonic() - started, 1)
     return theirs
 
