@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torchvision
-from mmcv.ops.deform_conv import DeformConv2dFunction
+from mmcv.ops.deform_conv import DeformConv2d, DeformConv2dFunction
 from mmcv.ops.modulated_deform_conv import ModulatedDeformConv2dFunction
 from mmdeploy.core import FUNCTION_REWRITER
 from torch import Tensor, autograd
@@ -49,6 +49,13 @@ def deform_conv2d(
         raise UsageError("deform_conv2d with bias=True: mmcv has none; use modulated_deform_conv2d")
     geometry = _pair(stride), _pair(padding), _pair(dilation), groups, deform_groups
     return DeformConv.apply(input, weight, offset, None, None, *geometry)
+
+
+@FUNCTION_REWRITER.register_rewriter("mmcv.ops.deform_conv.DeformConv2d.forward", backend="onnxruntime")
+def deform_conv2d_layer(self: DeformConv2d, x: Tensor, offset: Tensor) -> Tensor:
+    """The layer pads what is smaller than its kernel, as tracing would freeze; samples outside are zeros without that."""
+    geometry = self.stride, self.padding, self.dilation, self.groups, self.deform_groups
+    return deform_conv2d(x, offset, self.weight, *geometry)
 
 
 @FUNCTION_REWRITER.register_rewriter("mmcv.ops.modulated_deform_conv.modulated_deform_conv2d", backend="onnxruntime")

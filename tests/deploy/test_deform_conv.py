@@ -68,6 +68,13 @@ class Called(nn.Module):
         return result
 
 
+class Tuple(nn.Module):
+    """What a graph's outputs are."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (x,)
+
+
 def pack(cls: Callable[..., Any]) -> nn.Module:
     """The layer of backbones, with its own offsets, which are zeros before training."""
     layer = cls(CHANNELS, OUT, 3, stride=2, padding=1, deform_groups=2)
@@ -157,6 +164,17 @@ def test_control_other_offsets_or_masks_are_noticed(
     errors = worst(damaged, session)
     assert errors.pop(name) > 1e-2
     assert max(errors.values()) < 1e-5
+
+
+def test_images_smaller_than_the_kernel(tmp_path: Path) -> None:
+    """mmcv pads them; a graph traced at such a size serves larger ones too."""
+    torch.manual_seed(0)
+    layer = Deformed(DeformConv2d, kernel_size=3, padding=1).eval()
+    axes = {name: {0: "n", 2: f"h {name}", 3: f"w {name}"} for name in ("x", "y")}
+    model = nn.Sequential(layer, Tuple())
+    loaded = one_graph(model, {"x": inputs((2, 1, 2))}, ["y"], axes, tmp_path / "layer.onnx", opset=OPSET)
+    for x in map(inputs, ((2, 1, 2), (1, 1, 1), (3, 2, 7), (1, 6, 5))):
+        assert apart(run(loaded, x)["y"], layer(x).detach()) < 1e-5
 
 
 def test_a_bias_in_version_one_is_refused() -> None:
