@@ -3,8 +3,10 @@
 SIGKILL at moments from a seed: before random changes that the process makes to its files, and at random times.
 """
 
+import os
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,35 +122,44 @@ def test_export(tmp_path: Path, trained: Experiment) -> None:
     code=None,
     intact="the old bundle or the new one: one of the two, every time",
 )
-@pytest.mark.parametrize("swap", [True, pytest.param(False, marks=pytest.mark.control(row="killed-replacing"))])
-def test_an_export_over_another(tmp_path: Path, trained: Experiment, swap: bool) -> None:
-    """Control: where the two names cannot be exchanged in one step, there is a moment at which there is none."""
+def test_an_export_over_another(tmp_path: Path, trained: Experiment) -> None:
+    command, bundle = exporting_again(tmp_path, trained)
+    count = faulty.steps(command)
+    for moment in range(count - 12, count):
+        assert faulty.run(replace(command, die_at=moment)) == -9
+        manifest.check_files(bundle, manifest.read(bundle))
+    assert faulty.run(command) == 0
+    assert left(bundle.parent) == []
+
+
+@pytest.mark.control(row="killed-replacing")
+def test_control_in_two_steps_there_is_a_moment_without_any(tmp_path: Path, trained: Experiment) -> None:
+    command, bundle = exporting_again(tmp_path, trained)
+    assert faulty.run(replace(command, before=killed_between_two_renames)) == -9
+    assert not bundle.exists()
+
+
+def exporting_again(tmp_path: Path, trained: Experiment) -> tuple[Command, Path]:
+    """What exports once more, where there is a bundle already, and that."""
     experiment = Experiment(trained.name, tmp_path / "work")
     shutil.copytree(trained.train, experiment.train)
     arguments = ["export", TINY, "--work", tmp_path / "work", "--force"]
-    command = Command(
-        "deploy",
-        arguments,
-        watched=experiment.root,
-        log=tmp_path / "log.txt",
-        before=None if swap else without_exchange,
-    )
-    assert faulty.run(command) == 0
-    assert faulty.run(command) == 0
-    count, there = faulty.steps(command), []
-    for moment in range(count - 12, count) if swap else range(count - 1, count - 12, -1):
-        assert faulty.run(replace(command, die_at=moment)) == -9
-        there.append(experiment.bundle.exists())
-        if not there[-1]:
-            break
-        manifest.check_files(experiment.bundle, manifest.read(experiment.bundle))
-    assert all(there) == swap
-    assert faulty.run(command) == 0
-    assert left(experiment.root) == []
+    command = Command("deploy", arguments, watched=experiment.root, log=tmp_path / "log.txt")
+    for _ in range(2):  # the second has an old one to remove
+        assert faulty.run(command) == 0, command.log.read_text()
+    return command, experiment.bundle
 
 
-def without_exchange() -> None:
+def killed_between_two_renames() -> None:
+    rename = os.replace
+
+    def renamed(source: Path, target: Path) -> None:
+        rename(source, target)
+        if Path(target).name == "old":
+            os.kill(os.getpid(), signal.SIGKILL)
+
     files._exchange = lambda one, other: False  # type: ignore[assignment]
+    os.replace = renamed  # type: ignore[assignment]
 
 
 @pytest.mark.fault(
