@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import torch
 from mmdeploy.core import RewriterContext
+from mmengine.config import Config
 from test_rewrites import DEPLOY
 from torch import Tensor, nn
 
@@ -39,7 +40,9 @@ def one_graph(
     examples = tuple(inputs.values())
     needed = rewrites.needed(modules, lambda: model(*examples))
     rewrites.reset()
-    with compat.torchscript_exporter(), torch.no_grad(), RewriterContext(DEPLOY, backend="onnxruntime", opset=opset):
+    # Symbolics of MMDeploy's look for the opset in the config.
+    config = Config({**DEPLOY, "onnx_config": dict(type="onnx", opset_version=opset)})
+    with compat.torchscript_exporter(), torch.no_grad(), RewriterContext(config, backend="onnxruntime", opset=opset):
         torch.onnx.export(
             model,
             examples,
