@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.audit import command
-from train import cli
+from train import cli, documents
 from train.errors import InputError
 from train.files import write_atomic
 
@@ -142,7 +142,7 @@ def _report(arguments: argparse.Namespace) -> int:
         write_atomic(arguments.html, html.render(found))
         return cli.finish({}, as_json=False, lines=[f"wrote: {arguments.html}"])
     if arguments.into:
-        brief.insert(arguments.into, brief.render(found))
+        documents.insert(arguments.into, brief.render(found), brief.BEGIN, brief.END)
         return cli.finish({}, as_json=False, lines=[f"wrote: {arguments.into}"])
     sys.stdout.write(report.render(found))
     return 0

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.matrix import BASELINE, Boundary, Precision
 from benchmarks.report import against_strongest, median, number, sizes, table
 from benchmarks.results import Results
 from deploy import metrics
-from train.errors import UsageError
-from train.files import write_atomic
 
 #: Backend and precision.
 Engine: TypeAlias = tuple[str, Precision]
@@ -56,20 +53,6 @@ def _shown(results: Results) -> list[Engine]:
     pytorch = {(row.backend, row.precision) for row in results.rows if row.key in strongest} | {BASELINE}
     rows = dict.fromkeys((row.backend, row.precision) for row in results.rows if row.status != "unavailable")
     return [engine for engine in rows if engine in pytorch or not engine[0].startswith(BASELINE[0])]
-
-
-def insert(document: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Put the table between a document's two markers.
-
-    Raises:
-        UsageError: the document lacks the markers.
-    """
-    content = document.read_text(encoding="utf-8")
-    before, found, rest = content.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise UsageError(f"{document}: has no place for a table; add the lines {begin} and {end}")
-    write_atomic(document, f"{before}{begin}\n{text}{end}{after}")
 
 
 def _cells(results: Results, engine: Engine) -> list[str]:

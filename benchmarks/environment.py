@@ -5,9 +5,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks import energy, nvml
 from train.errors import BackendError
+from train.machine import available_cores, cpu_model, read, versions
 
 ROOT = Path(__file__).parents[1]
 #: What every row depends on, whatever its backend.
@@ -108,16 +107,16 @@ class Environment(BaseModel):
 def capture(distributions: Iterable[str], threads: int, device: str, root: Path = Path("/")) -> Environment:
     """Look at this machine. GPUs are asked for only when `device` is one. `root`: where `proc`, `sys` and `etc` lie."""
     commit = _output("git", "-C", str(ROOT), "rev-parse", "HEAD")
-    cpuinfo = _read(root / "proc/cpuinfo") or ""
+    cpuinfo = read(root / "proc/cpuinfo") or ""
     source, reason = _energy(device, root)
     return Environment(
         date_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        cpu_model=_cpu_model(cpuinfo),
+        cpu_model=cpu_model(root),
         cpu_flags=_cpu_flags(cpuinfo),
         cpu_max_mhz=_cpu_max_mhz(root),
         cores=available_cores(),
         threads=threads,
-        governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         load_average_1m=round(os.getloadavg()[0], 2),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         os=_os_name(),
@@ -132,27 +131,6 @@ def capture(distributions: Iterable[str], threads: int, device: str, root: Path 
     )
 
 
-def available_cores() -> int:
-    """Cores that this process may use: its CPU affinity, cut by a container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = (_read(Path("/sys/fs/cgroup/cpu.max")) or "max").partition(" ")
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
-
-
-def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Versions by distribution name, of those that are installed."""
-    found = {}
-    for name in sorted(distributions):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _cpu_model(cpuinfo: str) -> str:
-    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return match[1] if match else platform.processor() or platform.machine()
-
-
 def _cpu_flags(cpuinfo: str) -> list[str]:
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     found = set(match[1].split()) if match else set()
@@ -161,7 +139,7 @@ def _cpu_flags(cpuinfo: str) -> list[str]:
 
 def _cpu_max_mhz(root: Path) -> list[float]:
     files = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq")
-    return sorted({int(text) / 1e3 for text in map(_read, files) if text})
+    return sorted({int(text) / 1e3 for text in map(read, files) if text})
 
 
 def _energy(device: str, root: Path) -> tuple[str | None, str | None]:
@@ -172,7 +150,7 @@ def _energy(device: str, root: Path) -> tuple[str | None, str | None]:
 
 
 def _os_name() -> str:
-    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(Path("/etc/os-release")) or "", re.MULTILINE)
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', read(Path("/etc/os-release")) or "", re.MULTILINE)
     return f"{match[1] if match else platform.system()}, kernel {platform.release()}"
 
 
@@ -196,13 +174,6 @@ def _gpu(handle: Any) -> Gpu:
         persistence=None if persistence is None else bool(persistence),
         throttle_reasons=nvml.throttle(handle),
     )
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
 
 
 def _output(*command: str) -> str | None:

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import backends, exported, html, journal, memory, process, report, rows, telemetry
-from benchmarks.environment import DISTRIBUTIONS, Environment, available_cores, capture
+from benchmarks.environment import DISTRIBUTIONS, Environment, capture
 from benchmarks.exported import Exported
 from benchmarks.journal import Cell, Plan, Record, Run
 from benchmarks.matrix import Matrix, Precision
@@ -19,6 +19,7 @@ from train.cli import say
 from train.errors import BackendError
 from train.files import sha256_json, write_atomic
 from train.lock import only_writer
+from train.machine import available_cores
 
 #: Raise it whenever a change of this room alters what a number means; stored results are then measured anew.
 HARNESS_VERSION = 3

@@ -1,23 +1,21 @@
 """Audits experiments, one fresh process a backend and precision, and leaves `work/<experiment>/bench/audit.json`."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from benchmarks import backends, exported, native, process
+from benchmarks import backends, exported, native
 from benchmarks.audit import Audit, Spec
-from benchmarks.environment import ROOT, available_cores
 from benchmarks.matrix import Matrix, Precision
+from train import child
 from train.cli import say
 from train.errors import BackendError
 from train.files import write_atomic
+from train.machine import available_cores
 
 FILE_NAME = "audit.json"
 #: Different inputs that take turns, at most: every one is looked at.
@@ -92,33 +90,15 @@ def _spec(request: Request, experiment: str, engine: Engine) -> Spec:
 
 def _audit(spec: Spec, timeout_s: float) -> Audit:
     """Audit in a fresh process. An error, a crash or a timeout of it is an audit that failed, with a one-line reason."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads)}
     with tempfile.TemporaryDirectory(prefix="audit-") as folder:
         spec_file, audit_file = Path(folder) / "spec.json", Path(folder) / FILE_NAME
         spec_file.write_text(spec.model_dump_json())
         command = [sys.executable, "-m", "benchmarks.audit", str(spec_file), str(audit_file)]
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=environment,
-            start_new_session=True,  # so that a program which the audit started ends with it
-        ) as child:
-            said = ""
+        ended = child.run(command, timeout_s, env={"OMP_NUM_THREADS": str(spec.threads)})
+        reason = ended.reason(f"cell_timeout_s = {timeout_s:g}")
+        if not ended.expired:
             try:
-                _, said = child.communicate(timeout=timeout_s)
                 return Audit.model_validate_json(audit_file.read_text())
-            except subprocess.TimeoutExpired:
-                reason = f"took longer than cell_timeout_s = {timeout_s:g}"
             except (OSError, ValidationError):
-                reason = _last(said.splitlines()) or f"the process ended with {child.returncode}"
-            finally:
-                process.kill(child)
+                reason = reason or ended.said or "the process ended with 0"
     return Audit(backend=spec.backend, precision=spec.precision, status="failed", reason=reason)
-
-
-def _last(lines: Sequence[str]) -> str:
-    return next((line.strip().removeprefix("error: ") for line in reversed(lines) if line.strip()), "")

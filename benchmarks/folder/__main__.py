@@ -6,13 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import brief
 from benchmarks.environment import ROOT, Environment
 from benchmarks.folder import measure
 from benchmarks.folder.measure import ORT_INFER, Folder, Stored
 from benchmarks.report import number, sizes, table
 from benchmarks.results import Interval
-from train import cli
+from train import cli, documents
 from train.files import write_json
 
 DOCUMENT = ROOT / "docs" / "native.md"
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return cli.finish(content, as_json=arguments.json, lines=[text])
     results = place(stored.environment)
     write_json(results, content)
-    brief.insert(DOCUMENT, text, BEGIN, END)
+    documents.insert(DOCUMENT, text, BEGIN, END)
     return cli.finish(content, as_json=arguments.json, lines=[text, f"wrote: {results}", f"wrote: {DOCUMENT}"])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks import backends, environment, exported, stats
-from benchmarks.environment import ROOT, Environment, available_cores
+from benchmarks.environment import ROOT, Environment
 from benchmarks.exported import Exported
 from benchmarks.folder.passes import WAYS
 from benchmarks.inputs import Size
@@ -24,6 +24,7 @@ from slipway_runtime.image import decode
 from train import tasks
 from train.cli import say
 from train.errors import MeasurementError
+from train.machine import available_cores
 
 ORT_INFER = "ort_infer"
 #: Passes of a process over the images that are timed, after one that is not.

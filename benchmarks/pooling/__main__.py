@@ -11,7 +11,7 @@ from benchmarks import brief
 from benchmarks.environment import ROOT
 from benchmarks.pooling import cost, proof
 from benchmarks.report import table
-from train import cli
+from train import cli, documents
 from train.files import write_json
 
 DOCUMENT = ROOT / "docs" / "adaptive-pooling.md"
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cost=kept.cost if kept and only == "proof" else cost.measure(),
     )
     write_json(STORED, stored.model_dump(mode="json"))
-    brief.insert(DOCUMENT, render(stored))
+    documents.insert(DOCUMENT, render(stored), brief.BEGIN, brief.END)
     return cli.finish({}, as_json=False, lines=[f"wrote: {DOCUMENT.relative_to(Path.cwd())}"])
 
 

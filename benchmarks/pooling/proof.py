@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.environment import available_cores
 from benchmarks.pooling import BINS, MMDEPLOY, OURS, Pyramid, graph_of, rewriting
 from train.cli import say
+from train.machine import available_cores
 
 #: Heights and widths of the proof.
 SIZES = range(1, 129)

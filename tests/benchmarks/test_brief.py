@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import brief, results
 from benchmarks.results import Results
+from train import documents
 from train.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +66,8 @@ def test_a_row_that_is_not_ok_shows_no_number() -> None:
 def test_insert_replaces_what_stands_between_the_markers(tmp_path: Path) -> None:
     document = tmp_path / "x.md"
     document.write_text(f"a\n{brief.BEGIN}\nold\n{brief.END}\nb\n")
-    brief.insert(document, "new\n")
+    documents.insert(document, "new\n", brief.BEGIN, brief.END)
     assert document.read_text() == f"a\n{brief.BEGIN}\nnew\n{brief.END}\nb\n"
     document.write_text("no markers")
     with pytest.raises(UsageError, match="no place for a table"):
-        brief.insert(document, "new\n")
+        documents.insert(document, "new\n", brief.BEGIN, brief.END)

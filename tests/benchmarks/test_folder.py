@@ -10,7 +10,7 @@ from benchmarks.environment import ROOT, capture
 from benchmarks.folder import __main__ as command
 from benchmarks.folder import measure
 from benchmarks.folder.measure import Folder, Stored
-from train import cli
+from train import cli, documents
 from train.errors import BackendError
 from train.experiment import Experiment
 
@@ -56,7 +56,7 @@ def test_the_table(tmp_path: Path) -> None:
     assert "2 threads; onnxruntime " in text
     document = tmp_path / "native.md"
     document.write_text(f"# A\n{command.BEGIN}\nold\n{command.END}\n{brief.BEGIN}\nkept\n{brief.END}\n")
-    brief.insert(document, text, command.BEGIN, command.END)
+    documents.insert(document, text, command.BEGIN, command.END)
     assert document.read_text() == f"# A\n{command.BEGIN}\n{text}{command.END}\n{brief.BEGIN}\nkept\n{brief.END}\n"
 
 

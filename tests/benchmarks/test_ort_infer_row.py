@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from colour_bench import Bench, write_segmenter
 
-from benchmarks import native, process
+from benchmarks import native
 from benchmarks.environment import ROOT
 from benchmarks.native import predictions, reports
 from benchmarks.timing import TimerSettings
 from slipway_runtime import manifest as manifests
 from slipway_runtime.manifest import Window
 from slipway_runtime.masks import run_lengths
+from train import child
 from train.errors import BackendError, MeasurementError
 from train.experiment import Experiment
 
@@ -173,7 +174,7 @@ def test_a_program_ends_with_its_cell(
 
         def cancel(self) -> None: ...
 
-    monkeypatch.setattr(process.threading, "Timer", WhenItRuns)
+    monkeypatch.setattr(child.threading, "Timer", WhenItRuns)
     script = f'[ "$1" = --version ] && exit; while :; do echo >> {beats}; sleep 0.05; done'
     monkeypatch.setenv(native.VARIABLE, str(fake(tmp_path, script)))
     code, found = bench(colours, "backends=[ort_infer]", "boundaries=[e2e]")
