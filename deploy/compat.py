@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import inspect
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -45,6 +47,56 @@ def declare_task_scope(codebase: str) -> None:
     registry = get_codebase_class(key).task_registry
     if codebase not in registry.children:
         Registry(registry.name, parent=registry, scope=codebase)
+    _make_defaults()
+
+
+def _make_defaults() -> None:
+    """Let MMDeploy's rewrites for any backend be its defaults, those too that ask for a package's version.
+
+    Such a one counts as a specific one, and being registered first it would win over ours (mmpretrain's ShiftWindowMSA).
+    """
+    from mmdeploy.core import FUNCTION_REWRITER
+    from mmdeploy.core.rewriters.rewriter_utils import LibVersionChecker, collect_env
+    from mmdeploy.utils import IR, Backend
+
+    environment = collect_env(Backend.ONNXRUNTIME, IR.ONNX)
+    for records in FUNCTION_REWRITER._registry._rewrite_records.values():
+        for record in records:
+            checkers = record["_checkers"]
+            if all(isinstance(each, LibVersionChecker) and each.check(environment) for each in checkers):
+                record["_checkers"] = []
+
+
+@contextlib.contextmanager
+def static_methods() -> Iterator[None]:
+    """Give classes their static methods back after an export: MMDeploy leaves bare functions, which take `self`, in their place.
+
+    The unpatched model, which what was exported is compared with, would run those.
+    """
+    from mmdeploy.core import FUNCTION_REWRITER
+
+    kept = []
+    for path in FUNCTION_REWRITER._registry._rewrite_records:
+        owner, name = _loaded(path.rpartition(".")[0]), path.rpartition(".")[2]
+        if inspect.isclass(owner) and isinstance(owner.__dict__.get(name), staticmethod):
+            kept.append((owner, name, owner.__dict__[name]))
+    try:
+        yield
+    finally:
+        for owner, name, method in kept:
+            setattr(owner, name, method)
+
+
+def _loaded(path: str) -> object:
+    """What a dotted path leads to, as far as its module is imported; else None."""
+    parts = path.split(".")
+    for count in range(len(parts), 0, -1):
+        found: object = sys.modules.get(".".join(parts[:count]))
+        if found is not None:
+            for name in parts[count:]:
+                found = getattr(found, name, None)
+            return found
+    return None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Rewrites of mmpretrain's own modules."""
