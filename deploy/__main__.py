@@ -1,5 +1,5 @@
 """`python -m deploy export EXP`: checkpoint → verified ONNX bundle; `… verify EXP` compares it once more; `… engine EXP` builds
-engines of it for this machine's GPU."""
+engines of it for this machine's GPU. `… zoo` tries every model of a list."""
 
 import argparse
 import contextlib
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.zoo import command as zoo
 from train import cli, lock
 from train.errors import UsageError
 
@@ -24,6 +25,7 @@ examples:
   python -m deploy verify cls/resnet18_digits
   python -m deploy engine cls/resnet18_digits --precision fp32 fp16 --batch 1:1:32
                                           TensorRT engines for this machine's GPU, in the bundle
+  python -m deploy zoo --only ATSS,mmseg                          which models of the zoo export, equal to PyTorch
 
 A bundle is written only when its numbers are the unpatched model's.
 exit codes: 0 ok · 2 usage or config · 3 bad data, checkpoint or model file · 4 environment · 5 numbers disagree
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_precision(verb)
     verbs.add_parser("verify", parents=[common], help="compare a bundle once more with the model it came from")
     _add_engine(verbs.add_parser("engine", parents=[common], help="bundle → engines for this machine's GPU"))
+    zoo.add_arguments(verbs.add_parser("zoo", help="try the export on every model of configs/zoo.yaml"))
     return made
 
 
@@ -104,7 +107,7 @@ def _add_engine(verb: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run the verb."""
     arguments = parser().parse_args(argv)
-    return {"export": _export, "verify": _verify, "engine": _engine}[arguments.verb](arguments)
+    return {"export": _export, "verify": _verify, "engine": _engine, "zoo": zoo.execute}[arguments.verb](arguments)
 
 
 def _engine(arguments: argparse.Namespace) -> int:

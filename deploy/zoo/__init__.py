@@ -13,8 +13,8 @@ from train.errors import UsageError
 
 LIST = Path(__file__).parents[2] / "configs" / "zoo.yaml"
 #: How a graph's shapes are: one size, or any number of images of any size.
-SHAPES = ("static", "dynamic")
 Shape: TypeAlias = Literal["static", "dynamic"]
+SHAPES: tuple[Shape, ...] = ("static", "dynamic")
 
 
 def _status(text: str) -> str:
