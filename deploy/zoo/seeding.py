@@ -106,7 +106,9 @@ class _Spread:
 def vary(model: nn.Module) -> None:
     """Spread parameters that are one number all over: embeddings of zeros, layer scales, layer norms that do nothing."""
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if "init_proposal_bboxes" in name:  # centres and sizes: random ones may be none
+                nn.init.uniform_(parameter, 0.2, 0.8)
             if parameter.numel() == 1 and not parameter:
                 parameter.fill_(0.5)  # it opens a branch that begins shut
             if parameter.numel() == 1 or parameter.min() < parameter.max():

@@ -38,11 +38,11 @@ def cascade_roi_head__predict_bbox(
     boxes, present = rpn_results_list[0][..., :4], rpn_results_list[1] >= 0
     size, stages = batch_img_metas[0]["img_shape"], []
     for stage, head in enumerate(self.bbox_head):
-        if stage:
-            boxes = refined(self.bbox_head[stage - 1], boxes, stages[-1], deltas, size)
         found = self._bbox_forward(stage, x, regions(boxes), **semantic)
         logits, deltas = (found[name].reshape(*present.shape, -1) for name in ("cls_score", "bbox_pred"))
         stages.append(logits)
+        if stage < self.num_stages - 1:
+            boxes = refined(head, boxes, logits, deltas, size)
     mean = sum(stages) / float(len(stages))
     return detections(head, boxes, present, mean, deltas, size, rcnn_test_cfg)
 
@@ -90,4 +90,3 @@ def htc_roi_head__predict_mask(
     real, rois = present_regions(dets, labels)
     stages = self._mask_forward(-1, x, rois, semantic_feat=semantic_heat, training=False)["mask_preds"]
     return dets, labels, box_masks(self.mask_head[-1], stages, real, labels)
-

@@ -43,7 +43,8 @@ def standard_roi_head__predict_bbox(
     proposals, present = rpn_results_list[0][..., :4], rpn_results_list[1] >= 0
     found = self._bbox_forward(x, regions(proposals))
     logits, deltas = (found[name].reshape(*present.shape, -1) for name in ("cls_score", "bbox_pred"))
-    return detections(self.bbox_head, proposals, present, logits, deltas, batch_img_metas[0]["img_shape"], rcnn_test_cfg)
+    size = batch_img_metas[0]["img_shape"]
+    return detections(self.bbox_head, proposals, present, logits, deltas, size, rcnn_test_cfg)
 
 
 @FUNCTION_REWRITER.register_rewriter(
