@@ -5,6 +5,7 @@ detector finds nothing: a fault would not show.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,9 +21,10 @@ from train.runner import build_model
 
 #: Last layers that score by sigmoid: as logits, the threshold is this far above the mean, and the largest is this. Scores that
 #: reach 1 would be equal, and which of them come first is nobody's promise.
-SCORES = ("retina_cls", "conv_cls", "rtm_cls")
+SCORES = ("retina_cls", "conv_cls", "rtm_cls", "atss_cls", "vfnet_cls", "gfl_cls", "reppoints_cls_out")
 ABOVE, LARGEST = 3.0, 2.0
-#: Other last layers of heads, by name → mean and deviation of what they give: boxes of some size, masks with both signs.
+#: Other last layers of heads, by name (a regular expression) → mean and deviation of what they give: boxes of some size,
+#: masks with both signs.
 LAST = {
     "retina_reg": (0.0, 0.3),
     "conv_reg": (3.3, 0.4),
@@ -38,6 +40,18 @@ LAST = {
     "multi_level_conv_obj": (-5.0, 1.5),
     "multi_level_conv_reg": (0.5, 0.2),
     "cls_branches": (-3.0, 1.5),
+    "atss_reg": (0.0, 0.3),
+    "atss_centerness": (0.0, 1.0),
+    "vfnet_reg": (-1.5, 0.4),
+    "vfnet_reg_refine": (0.0, 0.3),
+    "gfl_reg": (0.0, 1.5),
+    "reppoints_pts_(init|refine)_out": (0.0, 1.5),
+    r"cls_convs\.\d\.0$": (0.0, 1.5),  # SSD's
+    r"reg_convs\.\d\.0$": (0.0, 0.5),
+    "convs_pred": (-2.0, 1.5),
+    r"heatmap_head\.2": (-3.0, 1.5),
+    r"wh_head\.2": (8.0, 3.0),
+    r"offset_head\.2": (0.5, 0.2),
 }
 
 
@@ -73,8 +87,8 @@ def seeded(
     last = {**LAST, **dict.fromkeys(SCORES, (mean, None))} if "Detection" in task.CODEBASE["task"] else {}
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
-            key = next((part for part in name.split(".") if part in last), None)
-            if key and isinstance(module, nn.Conv2d | nn.Linear) and "cls_convs" not in name:
+            key = next((each for each in last if re.search(rf"(^|\.){each}(\.|$)", name)), None)
+            if key and isinstance(module, nn.Conv2d | nn.Linear):
                 hooks.callback(module.register_forward_hook(_Spread(*last[key])).remove)
         if last:
             task.forward(model, batch, postprocess)
