@@ -20,7 +20,9 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--mmdeploy", action="store_true", help="let MMDeploy's own exporter try the same models, for the page"
     )
-    verb.add_argument("--timeout", type=float, default=run.TIMEOUT_S, metavar="SECONDS", help="for each (default: 900)")
+    verb.add_argument(
+        "--timeout", type=float, default=run.TIMEOUT_S, metavar="SECONDS", help="for each (default: 1200)"
+    )
     verb.add_argument("--page", action="store_true", help="only write the page again, from its stored results")
     verb.add_argument(
         "--list", type=Path, default=zoo.LIST, metavar="YAML", help="the models (default: configs/zoo.yaml)"

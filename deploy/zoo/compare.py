@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from deploy import export, graph, trace
+from deploy.parity import MIN_SIZES
 from deploy.reference import Reference
 from deploy.zoo.heads import PREFIX, with_heads
 from deploy.zoo.seeding import images
-from train.errors import InputError, VerificationError
+from train.errors import InputError, UsageError, VerificationError
 
 #: What other sizes are of the size that a graph is traced at: both ways of being longer, and hardly a power of two.
 OTHER = ((0.79, 1.23), (1.31, 0.63), (1.17, 1.11))
@@ -96,10 +97,17 @@ def plan(
 
     Returns:
         the shape, "batch" in the place of "dynamic" where the model itself takes no other size, the sizes, and why it does not.
+
+    Raises:
+        UsageError: the model takes some of the other sizes, but too few.
     """
     if shape != "dynamic":
         return shape, [size], ""
     others, why = _taken(reference, sizes or _others(reference, size))
+    if others and 1 + len(others) < MIN_SIZES:
+        raise UsageError(
+            f"only {1 + len(others)} of the sizes are such that the model takes ({why}); give its line `sizes`"
+        )
     return ("dynamic" if others else "batch"), [size, *others], why
 
 

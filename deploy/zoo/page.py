@@ -42,8 +42,9 @@ masks. Errors are the larger of both shapes; nodes and MiB are of the dynamic gr
 exporting and comparing both.
 
 *MMDeploy*: MMDeploy 1.3.1's own exporter, as it is, on the same models, weights and images. `agrees`: its graph gives what the
-model predicts; `differs`: it loads, with MMDeploy's library of custom operators where it needs one, and gives something else;
-`does not load`; `does not export`. *custom operators*: those that its graphs hold besides ONNX's own.
+model predicts; `agrees, one image at a time`: not two at once; `differs`: it loads, with MMDeploy's library of custom operators
+where it needs one, and gives something else; `does not load`; `does not export`. *custom operators*: those that its graphs hold
+besides ONNX's own.
 """
 
 
@@ -185,7 +186,7 @@ def _totals(models: Sequence[Model]) -> str:
 
 def _their_counts(models: Sequence[Model], shape: Shape) -> str:
     found = [model.mmdeploy[shape] for model in models if shape in model.mmdeploy]
-    return " / ".join(str(sum(bool(each[key]) for each in found)) for key in ("exports", "loads", "agrees"))
+    return " / ".join(str(sum(bool(each.get(key)) for each in found)) for key in ("exports", "loads", "agrees"))
 
 
 def _table(models: Sequence[Model]) -> str:
@@ -226,10 +227,12 @@ def _custom(model: Model, shape: Shape) -> list[str]:
 def _verdict(result: Mapping[str, Any] | None) -> str:
     if result is None:
         return ""
-    if not result["exports"]:
+    if not result.get("exports"):
         return "does not export"
     if result["agrees"]:
         return "agrees"
+    if result.get("one_image"):
+        return "agrees, one image at a time"
     return "differs" if result.get("library") else "does not load"
 
 
@@ -246,7 +249,7 @@ def _their_reason(model: Model) -> str:
     found = {
         shape: result["reason"]
         for shape, result in model.mmdeploy.items()
-        if result.get("reason") and not (result["agrees"] and result["loads"])
+        if result.get("reason") and not (result.get("agrees") and result.get("loads"))
     }
     return "; ".join(f"{shape}: {reason}" for shape, reason in found.items())
 

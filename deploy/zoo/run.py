@@ -20,7 +20,7 @@ from train.machine import versions
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "zoo"
-TIMEOUT_S = 900.0
+TIMEOUT_S = 1200.0
 #: Who exports: we do, or MMDeploy as it is.
 EXPORTERS = {"slipway": "deploy.zoo.cell", "mmdeploy": "deploy.zoo.mmdeploy"}
 #: Whose versions decide a result.
