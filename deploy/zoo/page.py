@@ -120,8 +120,8 @@ def brief(stored: Stored) -> str:
     static, dynamic = (_count(models, shape, "exact") for shape in ("static", "dynamic"))
     batch = _count(models, "dynamic", "batch")
     text = (
-        f"Of {len(models)} models of mmpretrain, mmdet and mmseg, {_share(static, models)} export with a static shape and "
-        f"{_share(dynamic, models)} with one graph for every size, equal to the unpatched PyTorch model, in stock ONNX Runtime"
+        f"`make zoo` exports {len(models)} models of mmpretrain, mmdet and mmseg: {_share(static, models)} with a static shape "
+        f"and {_share(dynamic, models)} with one graph for every size equal the unpatched PyTorch model in stock ONNX Runtime"
     )
     text += f"; {batch} more take one size themselves, and any number of images" if batch else ""
     theirs = [model for model in models if model.mmdeploy]

@@ -33,7 +33,7 @@ def theirs(**update: Any) -> dict[run.Cell, dict[str, Any]]:
 def test_totals_count_what_is_exact() -> None:
     stored = page.gather({**results(status="refused", reason="a | loop"), **theirs()})
     text = page.brief(stored)
-    assert "Of 2 models of mmpretrain, mmdet and mmseg, 2 (100 %) export with a static shape" in text
+    assert "exports 2 models of mmpretrain, mmdet and mmseg: 2 (100 %) with a static shape " in text
     assert "and 1 (50 %) with one graph for every size" in text
     assert "for 0 static and 0 dynamic" in text, "MMDeploy's need a custom operator"
     assert "for 1 static and 1 dynamic" in page.brief(page.gather({**results(), **theirs(custom=[], loads=True)}))
