@@ -67,10 +67,14 @@ def suppress(
     kept = torch.full_like(flat, NONE).scatter(0, place, flat[place]).reshape(scores.shape)
     if count is None:
         return tuple(reversed(kept.topk(total, dim=1)))  # type: ignore[return-value]
-    # There may be fewer candidates than rows.
-    kept = torch.cat([kept, kept.new_full((1, count), NONE).expand(kept.shape[0], -1)], 1)
-    best, index = kept.topk(count, dim=1)
-    return torch.minimum(index, torch.as_tensor(total) - 1), best
+    return best(kept, count)
+
+
+def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` best of N×M scores, best first: indices and scores, N×count, `NONE` where there are fewer candidates."""
+    padded = torch.cat([scores, scores.new_full((1, count), NONE).expand(scores.shape[0], -1)], 1)
+    chosen, index = padded.topk(count, dim=1)
+    return torch.minimum(index, torch.as_tensor(scores.shape[1]) - 1), chosen
 
 
 def outputs(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from deploy import matching
+from deploy import matching, unresized
 from deploy.matching import Detections, Matched
 from deploy.unpasted import Unpasted
 from slipway_runtime.manifest import DetectionOutput, Masks
@@ -24,7 +24,16 @@ CODEBASE = dict(type="mmdet", task="ObjectDetection")
 SDK = True
 COMPARISON = Matched
 #: What makes predictions of a head's maps: a rewrite must know a head's own.
-_METHODS = ("predict_bbox", "predict_mask", "predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")
+_METHODS = (
+    "predict_bbox",
+    "predict_mask",
+    "predict_by_feat",
+    "_predict_by_feat_single",
+    "_bbox_post_process",
+    "instance_postprocess",
+)
+#: The modules of a detector that have some of them.
+_HEADS = ("rpn_head", "bbox_head", "roi_head", "mask_head", "panoptic_fusion_head")
 #: Heads whose boxes may end outside the image.
 _UNBOUND = ("YOLOXHead", "YOLOV3Head", "CenterNetHead")
 #: What `nms` of a test config may say.
@@ -37,9 +46,15 @@ def check(config: Config) -> None:
 
     from deploy import rewrites
 
-    heads = [(name, config.model[name]) for name in ("rpn_head", "bbox_head", "roi_head") if config.model.get(name)]
-    if not heads or config.model.get("mask_head"):
-        raise UsageError(f"model type '{config.model.type}': it has no bbox_head or roi_head that can be exported")
+    heads = [(name, config.model[name]) for name in _HEADS if config.model.get(name)]
+    if not heads:
+        raise UsageError(f"model type '{config.model.type}': it has no head that can be exported")
+    test = config.model.get("test_cfg") or {}
+    if config.model.get("panoptic_fusion_head") and (test.get("panoptic_on", True) or not test.get("instance_on")):
+        raise UsageError(
+            "panoptic segmentation cannot be exported, instances can: set panoptic_on=False and instance_on=True in "
+            "model.test_cfg"
+        )
     modules = rewrites.register("mmdet")
     known = {method for module in modules for method in (*module.REPLACES, *getattr(module, "RELIES_ON", ()))}
     for name in ("bbox_head", "mask_head") if "roi_head" in config.model else ():
@@ -51,7 +66,7 @@ def check(config: Config) -> None:
             raise UsageError(
                 f"{name} '{head.type}': no exact rewrite of its {strange[0]}; add one to deploy/rewrites/mmdet"
             )
-    for nms in _suppressions(config.model.get("test_cfg") or {}):
+    for nms in _suppressions(test):
         odd = sorted(nms.keys() - _NMS)
         if nms.get("type", "nms") != "nms" or odd:
             raise UsageError(
@@ -101,6 +116,10 @@ def postprocess(config: Config, deploy_config: Config, classes: Sequence[str]) -
     if "roi_head" in model:
         head, test = _stages(model.roi_head.bbox_head)[-1], test.rcnn
         masks = Masks(over="box", threshold=test.mask_thr_binary) if model.roi_head.get("mask_head") else None
+    elif "mask_head" in model or "panoptic_fusion_head" in model:
+        # What is above zero belongs to the mask: see `deploy.unresized`.
+        head = model.get("bbox_head") or model.get("mask_head") or model.panoptic_head
+        masks = Masks(over="image", threshold=0.5)
     else:
         head = model.bbox_head
         drawn = "RTMDetIns" in head.type
@@ -128,6 +147,11 @@ def trace(model: Any, images: Tensor, postprocess: DetectionOutput) -> Any:
     if hasattr(model, "roi_head"):
         proposals = model.rpn_head.predict(features, samples, rescale=False)
         return model.roi_head.predict(features, proposals, samples, rescale=False)
+    if hasattr(model, "panoptic_fusion_head"):
+        return model.panoptic_fusion_head.predict(*model.panoptic_head.predict(features, samples), samples)
+    if hasattr(model, "mask_head"):
+        boxes = model.bbox_head.predict(features, samples, rescale=False) if model.bbox_head else None
+        return model.mask_head.predict(features, samples, rescale=False, results_list=boxes)
     return model.bbox_head.predict(features, samples, rescale=False)
 
 
@@ -145,6 +169,12 @@ def forward(model: Any, images: Tensor, postprocess: DetectionOutput) -> dict[st
         with Unpasted(model.roi_head, bool(postprocess.masks)) as unpasted:
             found = model.roi_head.predict(features, proposals, samples, rescale=False)
         return _pack(found, model.roi_head.test_cfg.max_per_img, unpasted.masks(found))
+    if hasattr(model, "panoptic_fusion_head"):
+        found, masks = unresized.panoptic(model, features, samples)
+        return _pack(found, model.panoptic_fusion_head.test_cfg.get("max_per_image", 100), masks)
+    if hasattr(model, "mask_head"):
+        found, masks = unresized.single_stage(model, features, samples)
+        return _pack(found, model.mask_head.test_cfg.max_per_img, masks)
     maps = model.bbox_head(features)
     places = sum(level.shape[2] * level.shape[3] for level in maps[0])
     with _Logits(model.bbox_head, bool(postprocess.masks)) as logits:

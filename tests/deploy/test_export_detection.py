@@ -180,7 +180,12 @@ def test_a_graph_that_keeps_other_boxes_leaves_no_bundle(
             "dict(type='FOVEA', bbox_head=dict(_delete_=True, type='FoveaHead', num_classes=10, in_channels=32))",
             "bbox_head 'FoveaHead': no exact rewrite",
         ),
-        ("dict(type='SOLO', bbox_head=None, mask_head=dict(type='SOLOHead'))", "no bbox_head or roi_head"),
+        (
+            "dict(type='DecoupledSOLO', bbox_head=None, mask_head=dict(type='DecoupledSOLOHead'))",
+            "mask_head 'DecoupledSOLOHead': no exact rewrite",
+        ),
+        ("dict(bbox_head=None, panoptic_fusion_head=dict(type='MaskFormerFusionHead'))", "panoptic_on=False"),
+        ("dict(bbox_head=None)", "no head that can be exported"),
     ],
 )
 def test_what_cannot_be_exact_is_refused(changes: str, message: str, tmp_path: Path) -> None:
