@@ -23,9 +23,10 @@ from train.runner import build_model
 #: reach 1 would be equal, and which of them come first is nobody's promise.
 SCORES = ("retina_cls", "conv_cls", "rtm_cls", "atss_cls", "vfnet_cls", "gfl_cls", "reppoints_cls_out")
 ABOVE, LARGEST = 3.0, 2.0
-#: Other last layers of heads, by name (a regular expression) → mean and deviation of what they give: boxes of some size,
-#: masks with both signs.
+#: Other last layers of heads, by name after its owner's class (a regular expression) → mean and deviation of what they give:
+#: boxes of some size, masks with both signs.
 LAST = {
+    "FoveaHead.bbox_head.conv_reg": (0.0, 0.3),
     "retina_reg": (0.0, 0.3),
     "conv_reg": (3.3, 0.4),
     "conv_centerness": (0.0, 1.0),
@@ -87,7 +88,8 @@ def seeded(
     last = {**LAST, **dict.fromkeys(SCORES, (mean, None))} if "Detection" in task.CODEBASE["task"] else {}
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
-            key = next((each for each in last if re.search(rf"(^|\.){each}(\.|$)", name)), None)
+            owned = f"{type(model.get_submodule(name.rpartition('.')[0])).__name__}.{name}"
+            key = next((each for each in last if re.search(rf"(^|\.){each}(\.|$)", owned)), None)
             if key and isinstance(module, nn.Conv2d | nn.Linear):
                 hooks.callback(module.register_forward_hook(_Spread(*last[key])).remove)
         if last:
@@ -123,6 +125,8 @@ def vary(model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
             if "init_proposal_bboxes" in name:  # centres and sizes: random ones may be none
                 nn.init.uniform_(parameter, 0.2, 0.8)
+            if "l2_norm" in name:  # SSD's begins as whatever its memory holds
+                nn.init.uniform_(parameter, 10, 20)
             if parameter.numel() == 1 and not parameter:
                 parameter.fill_(0.5)  # it opens a branch that begins shut
             if parameter.numel() == 1 or parameter.min() < parameter.max():

@@ -122,9 +122,10 @@ CASES = {
 class Predict(nn.Module):
     """A head's maps, kind by kind and level by level → what it predicts."""
 
-    def __init__(self, head: nn.Module, strides: Sequence[int]) -> None:
+    def __init__(self, head: Any, strides: Sequence[int]) -> None:
         super().__init__()
-        self.head, self.strides = head, strides
+        self.head: Any = head
+        self.strides = strides
 
     def forward(self, *maps: Tensor) -> Any:
         levels = len(self.strides)

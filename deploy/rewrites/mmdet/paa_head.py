@@ -49,17 +49,17 @@ def _places(
     bbox_preds: Sequence[Tensor],
     score_factors: Sequence[Tensor],
     limit: int,
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+) -> list[list[Tensor]]:
     """Of each level the best places: scores N×P×C, predictions N×P×4 and priors N×P×4."""
     priors = head.prior_generator.grid_priors([maps.shape[-2:] for maps in cls_scores], device=cls_scores[0].device)
     found = []
     for scores, deltas, factors, own in zip(cls_scores, bbox_preds, score_factors, priors, strict=True):
         place = (rows(scores, head.cls_out_channels).sigmoid() * rows(factors, 1).sigmoid()).sqrt()
-        chosen = place, rows(deltas, 4), own.expand(deltas.shape[0], -1, -1)
+        level = [place, rows(deltas, 4), own.expand(deltas.shape[0], -1, -1)]
         if limit > 0:
             index = place.amax(-1).topk(limit, dim=1)[1]  # MMDeploy's topk takes what there is
-            chosen = tuple(gather(each, index) for each in chosen)
-        found.append(chosen)
+            level = [gather(each, index) for each in level]
+        found.append(level)
     return found
 
 
