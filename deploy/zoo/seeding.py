@@ -30,7 +30,7 @@ LAST = {
     "retina_reg": (0.0, 0.3),
     "conv_reg": (3.3, 0.4),
     "conv_centerness": (0.0, 1.0),
-    "rpn_cls": (0.0, 2.0),
+    "rpn_cls": (-4.0, 1.5),  # of two that overlap and are as sure, either may go: far from 1 hardly any are
     "rpn_reg": (0.0, 0.3),
     "fc_cls": (0.0, 1.0),
     "fc_reg": (0.0, 0.5),
