@@ -194,22 +194,32 @@ def _take(theirs: Theirs, exported: dict[str, Any]) -> None:
 def _compare(
     theirs: Theirs, folder: Path, reference: Any, runs: dict[str, str], batches: Sequence[Tensor], offset: int
 ) -> str:
-    """Why batches, whose outputs are numbered from `offset`, do not agree; empty where they do."""
+    """Why the first of some batches that does not agree does not; empty where all do. Outputs are numbered from `offset`."""
     detects = "Detection" in reference.task.CODEBASE["task"]
     compared: Output | Matched = Matched() if detects else Output()
     masks = Agreement()
+    why = ""
     for number, batch in enumerate(batches, offset):
         if error := runs.get(str(number), "no result"):
-            return f"at {_size(batch)}: {error}"
-        with np.load(folder / f"outputs-{number}.npz") as found:
-            if detects:
-                assert isinstance(compared, Matched)
-                _hold(compared, masks, dict(found), batch, reference)
-            else:
-                _hold_arrays(compared, dict(found), batch, reference)
+            why = error
+        else:
+            with np.load(folder / f"outputs-{number}.npz") as found:
+                if isinstance(compared, Matched):
+                    _hold_detections(compared, masks, dict(found), batch, reference)
+                else:
+                    _hold_arrays(compared, dict(found), batch, reference)
+            why = _difference(compared, masks)
+        if why:
+            count, _, height, width = batch.shape
+            why = f"{count}×{height}×{width}: {why}"
+            break
     if theirs.max_error is None:
         theirs.max_error = compared.max_abs
         theirs.detections = getattr(compared, "detections", None)
+    return why
+
+
+def _difference(compared: Output | Matched, masks: Agreement) -> str:
     if compared.fault or not compared.passed:
         return compared.fault or compared.reason()
     return f"masks of IoU ≥ {matching.MASK_IOU} are {masks.equal} of {masks.of}" if masks.equal < masks.of else ""
@@ -225,7 +235,9 @@ def _hold_arrays(compared: Any, found: dict[str, NDArray], batch: Tensor, refere
     compared.update(found["output"], wanted, rounding)
 
 
-def _hold(compared: Matched, masks: Agreement, found: dict[str, NDArray], batch: Tensor, reference: Any) -> None:
+def _hold_detections(
+    compared: Matched, masks: Agreement, found: dict[str, NDArray], batch: Tensor, reference: Any
+) -> None:
     ours = predictions(reference.model, batch)
     own = [
         _detections({name: found.get(f"{name}-{image}") for name in ("bboxes", "scores", "labels", "masks")})
@@ -283,11 +295,6 @@ def _packed(images: Sequence[Detections], rows: int) -> dict[str, NDArray]:
         dets[image, :count, :4], dets[image, :count, 4] = each.boxes, each.scores
         labels[image, :count] = each.labels
     return {"dets": dets, "labels": labels}
-
-
-def _size(batch: Tensor) -> str:
-    count, _, height, width = batch.shape
-    return f"{count}×{height}×{width}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -135,7 +135,7 @@ def test_detections_and_masks_are_matched_one_to_one(monkeypatch: pytest.MonkeyP
 
     assert verdict() == ""
     assert "1 of 2 detections" in verdict(scores=np.float32([0.9, 0.4]))
-    assert verdict(masks=drawn[::-1]) == "masks of IoU ≥ 0.98 are 0 of 2"
+    assert verdict(masks=drawn[::-1]) == "1×8×8: masks of IoU ≥ 0.98 are 0 of 2"
 
 
 @pytest.mark.slow
