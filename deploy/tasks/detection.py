@@ -170,11 +170,11 @@ def forward(model: Any, images: Tensor, postprocess: DetectionOutput) -> dict[st
             found = model.roi_head.predict(features, proposals, samples, rescale=False)
         return _pack(found, model.roi_head.test_cfg.max_per_img, unpasted.masks(found))
     if hasattr(model, "panoptic_fusion_head"):
-        found, masks = unresized.panoptic(model, features, samples)
-        return _pack(found, model.panoptic_fusion_head.test_cfg.get("max_per_image", 100), masks)
+        found, drawn = unresized.panoptic(model, features, samples)
+        return _pack(found, model.panoptic_fusion_head.test_cfg.get("max_per_image", 100), drawn)
     if hasattr(model, "mask_head"):
-        found, masks = unresized.single_stage(model, features, samples)
-        return _pack(found, model.mask_head.test_cfg.max_per_img, masks)
+        found, drawn = unresized.single_stage(model, features, samples)
+        return _pack(found, model.mask_head.test_cfg.max_per_img, drawn)
     maps = model.bbox_head(features)
     places = sum(level.shape[2] * level.shape[3] for level in maps[0])
     with _Logits(model.bbox_head, bool(postprocess.masks)) as logits:

@@ -80,7 +80,7 @@ def _places(scores: Tensor, threshold: float) -> Tensor:
     """The places that have a score N×M×C above the threshold, and for a batch's sake others: indices into M, N×P."""
     highest = scores.amax(2)
     count = (highest > threshold).sum(1).max().clamp(min=1)
-    return highest.topk(count, dim=1)[1]  # type: ignore[call-overload, no-any-return]
+    return highest.topk(count, dim=1)[1]  # type: ignore[arg-type]
 
 
 def _pick(masks: Tensor, index: Tensor) -> Tensor:
