@@ -10,9 +10,7 @@ from deploy import export, graph, trace
 from deploy.outputs import Output
 from deploy.reference import Reference
 from deploy.zoo.heads import PREFIX, with_heads
-from deploy.zoo.seeding import images, seeded
-
-__all__ = ["compare_heads", "seeded"]
+from deploy.zoo.seeding import images
 
 
 def compare_heads(reference: Reference, sizes: Sequence[tuple[int, int]], path: Path) -> Output:
