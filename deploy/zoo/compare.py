@@ -81,6 +81,7 @@ def compare(
     path = folder / "model.onnx"
     onnx.save(traced, path)
     found.nodes, found.mib = len(traced.graph.node), round(path.stat().st_size / 2**20, 1)
+    del traced  # as large as the model
     found.batch = 1 if shape == "static" else 2
     found.sizes = tried
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -92,7 +93,7 @@ class Store:
         self.folder = folder
 
     def read(self, cell: Cell) -> dict[str, Any] | None:
-        """A cell's result, if there is one of what the cell is now."""
+        """A cell's result, if there is one of what the cell is now; a process that ended badly gave none."""
         try:
             found = json.loads((self.folder / cell.name).read_text())
         except (OSError, ValueError):
@@ -100,7 +101,7 @@ class Store:
         if not isinstance(found, dict) or found.get("key") != cell.key:
             return None
         result: dict[str, Any] = found["result"]
-        return result
+        return None if result.get("status") == "failed" else result
 
     def write(self, cell: Cell, result: Mapping[str, Any]) -> None:
         """Keep it, whole or not at all."""
@@ -157,6 +158,8 @@ def _run(cell: Cell, timeout_s: float, listed: Path, children: child.Children) -
         if reason is None:
             result: dict[str, Any] = json.loads(out.read().splitlines()[-1])
             return result
+    if ended.code == -signal.SIGKILL and not ended.expired:
+        reason = f"{reason}; a machine out of memory does that: run fewer at once (JOBS=)"
     return {"status": "failed", "reason": reason, "total_seconds": round(time.monotonic() - started, 1)}
 
 

@@ -96,13 +96,17 @@ def test_what_the_list_does_not_expect_gives_5(
     ids=["error", "crash", "timeout"],
 )
 def test_a_cell_that_ends_badly_is_a_result(
-    sweep: Callable[..., int], answers: Answers, tmp_path: Path, answer: dict[str, object], reason: str
+    sweep: Callable[..., int], answers: Answers, ran: Ran, tmp_path: Path, answer: dict[str, object], reason: str
 ) -> None:
     answers(One_static=answer, Two__dynamic={"status": "refused", "reason": "no"})
     assert sweep("--timeout", "4") == 5
     stored = json.loads((tmp_path / "work" / "zoo" / "mmseg-one-static-slipway.json").read_text())
     assert stored["result"]["status"] == "failed"
     assert stored["result"]["reason"].startswith(reason)
+    answers(Two__dynamic={"status": "refused", "reason": "no"})
+    ran()
+    assert sweep() == 0
+    assert ran() == ["One static"], "what ended badly is run again"
 
 
 def test_ctrl_c_ends_every_process_and_the_next_run_goes_on(
