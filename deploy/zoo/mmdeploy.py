@@ -96,7 +96,8 @@ def run(line: zoo.Line, shape: zoo.Shape) -> Theirs:
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     own = settings["models"].get(line.model, {})
     # Small images of ours may be too small for its pooling.
-    line = line.model_copy(update={"size": tuple(own["size"]), "sizes": ()} if "size" in own else {})
+    if "size" in own:
+        line = line.model_copy(update={"size": tuple(own["size"]), "sizes": tuple(map(tuple, own.get("sizes", ())))})
     theirs = Theirs(documented=own.get("documented", ""))
     with tempfile.TemporaryDirectory(prefix="zoo-") as name:
         folder = Path(name)
