@@ -70,6 +70,24 @@ def suppress(
     return best(kept, count)
 
 
+def suppress_pairs(boxes: Tensor, scores: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """mmdet's `multiclass_nms`: what is kept of all pairs of a box and a class. Source: mmdet/models/layers/bbox_nms.py.
+
+    Args:
+        boxes: N×M×C×4, or N×M×1×4 where classes share them.
+        scores: N×M×C, `NONE` where there is nothing.
+        config: mmdet's test config.
+
+    Returns:
+        boxes, N×K×4, scores and classes, N×K, best first.
+    """
+    batch, rows, classes = scores.shape[0], scores.shape[1], int(scores.shape[2])
+    boxes = boxes.expand(-1, -1, classes, -1).reshape(batch, -1, 4)
+    labels = torch.arange(classes, device=scores.device).repeat(rows).expand(batch, -1)
+    index, kept = suppress(boxes, scores.flatten(1), labels, config["nms"], config["max_per_img"])
+    return gather(boxes, index), kept, labels.gather(1, index)
+
+
 def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` best of N×M scores, best first: indices and scores, N×count, `NONE` where there are fewer candidates."""
     padded = torch.cat([scores, scores.new_full((1, count), NONE).expand(scores.shape[0], -1)], 1)

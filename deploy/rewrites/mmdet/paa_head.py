@@ -1,7 +1,7 @@
 """PAA's head: places are chosen by their best class, and what is suppressed votes on where a kept box lies.
 
 A box kept is the mean of all candidates of its class that overlap it, by score and by IoU: products of matrices.
-Sources: mmdet/models/dense_heads/paa_head.py; mmdet/models/layers/bbox_nms.py.
+Source: mmdet/models/dense_heads/paa_head.py.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mmdet.models.dense_heads import PAAHead
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
-from deploy.detections import NONE, gather, outputs, suppress
+from deploy.detections import NONE, gather, outputs, suppress_pairs
 from deploy.rewrites.mmdet.dense_head import decode, detect, rows
 
 REPLACES = ()
@@ -33,11 +33,7 @@ def paa_head__detect(
     scores, deltas, priors = (torch.cat(each, 1) for each in zip(*places, strict=True))
     boxes = decode(head.bbox_coder, priors, deltas, size)
     scores = torch.where(scores > config["score_thr"], scores, NONE)
-    batch, count, classes = scores.shape
-    pairs = boxes[:, :, None].expand(-1, -1, classes, -1).reshape(batch, -1, 4)
-    labels = torch.arange(classes, device=scores.device).repeat(count).expand(batch, -1)
-    index, best = suppress(pairs, scores.flatten(1), labels, config["nms"], config["max_per_img"])
-    kept, labels = gather(pairs, index), labels.gather(1, index)
+    kept, best, labels = suppress_pairs(boxes[:, :, None], scores, config)
     if head.with_score_voting:
         kept = _voted(kept, boxes, gather(scores.transpose(1, 2), labels))
     return outputs(kept, best, labels)

@@ -14,7 +14,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.roi_heads.standard_roi_head import StandardRoIHead
 from torch import Tensor
 
-from deploy.detections import NONE, gather, outputs, suppress
+from deploy.detections import NONE, outputs, suppress_pairs
 from deploy.rewrites import ran
 from deploy.rewrites.mmdet.dense_head import decode
 
@@ -84,14 +84,10 @@ def detections(
         size: height and width of the image, traced.
         config: mmdet's `rcnn` of a test config.
     """
-    batch, rows, classes = proposals.shape[0], proposals.shape[1], head.num_classes
     scores = logits.softmax(-1)[..., :-1]
-    scores = torch.where((scores > config["score_thr"]) & present[..., None], scores, NONE).flatten(1)
-    boxes = decode(head.bbox_coder, proposals, deltas, size)
-    boxes = boxes.reshape(batch, rows, -1, 4).expand(-1, -1, classes, -1).reshape(batch, -1, 4)
-    labels = torch.arange(classes, device=scores.device).repeat(rows).expand(batch, -1)
-    index, scores = suppress(boxes, scores, labels, config["nms"], config["max_per_img"])
-    return outputs(gather(boxes, index), scores, labels.gather(1, index))
+    scores = torch.where((scores > config["score_thr"]) & present[..., None], scores, NONE)
+    boxes = decode(head.bbox_coder, proposals, deltas, size).reshape(*present.shape, -1, 4)
+    return outputs(*suppress_pairs(boxes, scores, config))
 
 
 def regions(boxes: Tensor) -> Tensor:
