@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ FIRST = {"mmpretrain": "classification", "mmseg": "segmentation", "mmdet": "dete
 #: Tried in this order: what its configs say, and what torch's exporter of today may ask for.
 LATER_OPSET = 17
 TIMEOUT_S = 600.0
+#: Characters of a reason.
+LONGEST = 300
 
 
 class Theirs(BaseModel):
@@ -113,11 +116,11 @@ def run(line: zoo.Line, shape: zoo.Shape) -> Theirs:
         if theirs.library:
             why = _compare(theirs, folder, reference, exported["runs"], several or single, 0)
             theirs.agrees = not why
-            theirs.reason = theirs.reason or why
+            if why:
+                theirs.reason = f"{theirs.reason}; with its library, {why}" if theirs.reason else why
             if why and several and single:
                 theirs.one_image = not _compare(theirs, folder, reference, exported["runs"], single, len(several))
-        # As in "Load model from /tmp/zoo-…/graph.onnx failed".
-        theirs.reason = theirs.reason.replace(f"{folder}/", "")
+        theirs.reason = _shortened(theirs.reason)
     if not (theirs.agrees and theirs.loads):
         theirs.cause = own.get("cause", "")
     theirs.total_seconds = round(time.monotonic() - started, 1)
@@ -224,6 +227,12 @@ def _difference(compared: Output | Matched, masks: Agreement) -> str:
     if compared.fault or not compared.passed:
         return compared.fault or compared.reason()
     return f"masks of IoU ≥ {matching.MASK_IOU} are {masks.equal} of {masks.of}" if masks.equal < masks.of else ""
+
+
+def _shortened(reason: str) -> str:
+    """Without folders, as in "Load model from /tmp/zoo-…/graph.onnx failed"."""
+    reason = re.sub(r"/\S+/", "", reason)
+    return f"{reason[:LONGEST]}…" if len(reason) > LONGEST else reason
 
 
 def _hold_arrays(compared: Any, found: dict[str, NDArray], batch: Tensor, reference: Any) -> None:

@@ -86,6 +86,11 @@ def test_what_a_process_left_is_a_verdict(exported: dict[str, Any], wanted: dict
     assert {name: getattr(theirs, name) for name in wanted} == wanted
 
 
+def test_a_reason_names_no_folder_and_ends() -> None:
+    assert mmdeploy._shortened("Load model from /tmp/zoo-1/graph.onnx failed") == "Load model from graph.onnx failed"
+    assert len(mmdeploy._shortened("x" * 1000)) == mmdeploy.LONGEST + 1
+
+
 class Identity:
     """A reference whose output is its input."""
 
