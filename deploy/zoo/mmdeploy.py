@@ -25,13 +25,10 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from deploy import matching, zoo
-from deploy.matching import Detections, Matched
-from deploy.outputs import Agreement, Output
+from deploy import zoo
 from train import cli
 from train.errors import SlipwayError
 
@@ -93,7 +90,7 @@ def run(line: zoo.Line, shape: zoo.Shape) -> Theirs:
     Raises:
         UsageError: the model itself cannot be built.
     """
-    from deploy.zoo import compare, models
+    from deploy.zoo import compare, mmdeploy_compare, models
 
     started = time.monotonic()
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
@@ -114,12 +111,15 @@ def run(line: zoo.Line, shape: zoo.Shape) -> Theirs:
         exported = _export(folder)
         _take(theirs, exported)
         if theirs.library:
-            why = _compare(theirs, folder, reference, exported["runs"], several or single, 0)
+            why, theirs.max_error, theirs.detections = mmdeploy_compare.compare(
+                folder, reference, exported["runs"], several or single, 0
+            )
             theirs.agrees = not why
             if why:
                 theirs.reason = f"{theirs.reason}; with its library, {why}" if theirs.reason else why
             if why and several and single:
-                theirs.one_image = not _compare(theirs, folder, reference, exported["runs"], single, len(several))
+                runs, first = exported["runs"], len(several)
+                theirs.one_image = not mmdeploy_compare.compare(folder, reference, runs, single, first).why
         theirs.reason = _shortened(theirs.reason)
     if not (theirs.agrees and theirs.loads):
         theirs.cause = own.get("cause", "")
@@ -195,116 +195,10 @@ def _take(theirs: Theirs, exported: dict[str, Any]) -> None:
     theirs.reason = exported.get("load_error") or exported.get("library_error") or exported["died"]
 
 
-def _compare(
-    theirs: Theirs, folder: Path, reference: Any, runs: dict[str, str], batches: Sequence[Tensor], offset: int
-) -> str:
-    """Why the first of some batches that does not agree does not; empty where all do. Outputs are numbered from `offset`."""
-    detects = "Detection" in reference.task.CODEBASE["task"]
-    compared: Output | Matched = Matched() if detects else Output()
-    masks = Agreement()
-    why = ""
-    for number, batch in enumerate(batches, offset):
-        if error := runs.get(str(number), "no result"):
-            why = error
-        else:
-            with np.load(folder / f"outputs-{number}.npz") as found:
-                if isinstance(compared, Matched):
-                    _hold_detections(compared, masks, dict(found), batch, reference)
-                else:
-                    _hold_arrays(compared, dict(found), batch, reference)
-            why = _difference(compared, masks)
-        if why:
-            count, _, height, width = batch.shape
-            why = f"{count}×{height}×{width}: {why}"
-            break
-    if theirs.max_error is None:
-        theirs.max_error = compared.max_abs
-        theirs.detections = getattr(compared, "detections", None)
-    return why
-
-
-def _difference(compared: Output | Matched, masks: Agreement) -> str:
-    if compared.fault or not compared.passed:
-        return compared.fault or compared.reason()
-    return f"masks of IoU ≥ {matching.MASK_IOU} are {masks.equal} of {masks.of}" if masks.equal < masks.of else ""
-
-
 def _shortened(reason: str) -> str:
     """Without folders, as in "Load model from /tmp/zoo-…/graph.onnx failed"."""
     reason = re.sub(r"/\S+/", "", reason)
     return f"{reason[:LONGEST]}…" if len(reason) > LONGEST else reason
-
-
-def _hold_arrays(compared: Any, found: dict[str, NDArray], batch: Tensor, reference: Any) -> None:
-    wanted = reference.predict(batch)["output"].numpy()
-
-    def rounding(image: int) -> float:
-        exact = reference.exact(batch[image : image + 1])["output"].numpy()
-        return Output.distance(wanted[image : image + 1], exact)
-
-    compared.update(found["output"], wanted, rounding)
-
-
-def _hold_detections(
-    compared: Matched, masks: Agreement, found: dict[str, NDArray], batch: Tensor, reference: Any
-) -> None:
-    ours = predictions(reference.model, batch)
-    own = [
-        _detections({name: found.get(f"{name}-{image}") for name in ("bboxes", "scores", "labels", "masks")})
-        for image in range(len(batch))
-    ]
-    rows = max(map(len, (*own, *ours)))
-
-    def rounding(image: int) -> float:
-        task, one = reference.task, batch[image : image + 1]
-        both = [
-            next(iter(task.compared({name: value.numpy() for name, value in outputs.items()}).values()))
-            for outputs in (reference(one), reference.exact(one))
-        ]
-        return float(task.COMPARISON.distance(*both))
-
-    compared.update(_packed(own, rows), _packed(ours, rows), rounding)
-    for theirs, wanted in zip(own, ours, strict=True):
-        if wanted.masks is None:
-            continue
-        pairs = matching.pair(theirs, wanted)
-        if theirs.masks is None or theirs.masks.shape[1:] != wanted.masks.shape[1:]:
-            masks.add(0, len(pairs.found))
-            continue
-        ious = matching.mask_ious(theirs.masks[pairs.found], wanted.masks[pairs.wanted])
-        masks.add(int((ious >= matching.MASK_IOU).sum()), len(ious))
-
-
-def predictions(model: Any, batch: Tensor) -> list[Detections]:
-    """What the model itself predicts of images, N×3×H×W."""
-    import torch
-
-    from deploy.tasks import detection
-
-    with torch.inference_mode():
-        samples = model.predict(batch, detection._samples(batch), rescale=False)
-    return [_detections(sample.pred_instances.numpy()) for sample in samples]
-
-
-def _detections(found: Any) -> Detections:
-    masks = found.get("masks")
-    return Detections(
-        np.asarray(found["bboxes"], np.float32).reshape(-1, 4),
-        np.asarray(found["scores"], np.float32),
-        np.asarray(found["labels"], np.int64),
-        None if masks is None else np.asarray(masks, bool),
-    )
-
-
-def _packed(images: Sequence[Detections], rows: int) -> dict[str, NDArray]:
-    """`dets` and `labels` as `deploy.matching` takes them."""
-    dets = np.zeros((len(images), rows, 5), np.float32)
-    labels = np.full((len(images), rows), -1, np.int64)
-    for image, each in enumerate(images):
-        count = len(each)
-        dets[image, :count, :4], dets[image, :count, 4] = each.boxes, each.scores
-        labels[image, :count] = each.labels
-    return {"dets": dets, "labels": labels}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

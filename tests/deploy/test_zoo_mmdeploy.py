@@ -13,7 +13,7 @@ import yaml
 from deploy import rewrites, zoo
 from deploy.matching import Matched
 from deploy.tasks import classification
-from deploy.zoo import mmdeploy, mmdeploy_export
+from deploy.zoo import mmdeploy, mmdeploy_compare, mmdeploy_export
 
 SETTINGS = yaml.safe_load(mmdeploy.SETTINGS.read_text())
 LINES = {line.model: line for line in zoo.read()}
@@ -106,11 +106,11 @@ class Identity:
 def test_scores_agree_within_our_own_tolerance(wrong: float, agrees: bool, tmp_path: Path) -> None:
     batch = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     np.savez(tmp_path / "outputs-3.npz", output=batch.flatten(1).numpy() + np.float32(wrong))
-    theirs = mmdeploy.Theirs()
-    why = mmdeploy._compare(theirs, tmp_path, Identity(), {"3": ""}, [batch], 3)
+    why, max_error, detections = mmdeploy_compare.compare(tmp_path, Identity(), {"3": ""}, [batch], 3)
     assert (why == "") is agrees
-    assert theirs.max_error == pytest.approx(wrong, rel=0.1, abs=1e-7)
-    assert "no result" in mmdeploy._compare(theirs, tmp_path, Identity(), {}, [batch], 3)
+    assert detections is None
+    assert max_error == pytest.approx(wrong, rel=0.1, abs=1e-7)
+    assert "no result" in mmdeploy_compare.compare(tmp_path, Identity(), {}, [batch], 3).why
 
 
 def test_detections_and_masks_are_matched_one_to_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_detections_and_masks_are_matched_one_to_one(monkeypatch: pytest.MonkeyP
         "labels": np.int64([1, 2]),
         "masks": drawn,
     }
-    monkeypatch.setattr(mmdeploy, "predictions", lambda model, batch: [mmdeploy._detections(own)])
+    monkeypatch.setattr(mmdeploy_compare, "predictions", lambda *_: [mmdeploy_compare._detections(own)])
     reference = SimpleNamespace(task=SimpleNamespace(CODEBASE={"task": "ObjectDetection"}), model=None)
     reference.exact = reference.__class__
     batch = torch.zeros(1, 3, 8, 8)
@@ -131,7 +131,7 @@ def test_detections_and_masks_are_matched_one_to_one(monkeypatch: pytest.MonkeyP
         arrays = {f"{name}-0": value for name, value in {**own, **changed}.items()}
         np.savez(tmp_path / "outputs-0.npz", **arrays)
         monkeypatch.setattr(Matched, "update", without_rounding)
-        return mmdeploy._compare(mmdeploy.Theirs(), tmp_path, reference, {"0": ""}, [batch], 0)
+        return mmdeploy_compare.compare(tmp_path, reference, {"0": ""}, [batch], 0).why
 
     update = Matched.update
 
