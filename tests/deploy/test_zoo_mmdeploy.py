@@ -147,10 +147,10 @@ def test_detections_and_masks_are_matched_one_to_one(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("model", "exports", "loads", "agrees"), [("ResNet", True, True, True), ("PSPNet", True, True, False)]
 )
-def test_known_cases(model: str, exports: bool, loads: bool, agrees: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_known_cases(model: str, exports: bool, loads: bool, agrees: bool, capfd: pytest.CaptureFixture[str]) -> None:
     """Its average pooling is not PSPNet's; nothing in a ResNet is rewritten."""
     assert mmdeploy.main([model, "static"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert (found["exports"], found["loads"], found["agrees"]) == (exports, loads, agrees), found["reason"]
     assert found["custom"] == []
     assert found["opset"] == 11
