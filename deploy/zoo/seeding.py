@@ -54,6 +54,8 @@ LAST = {
     r"wh_head\.2": (8.0, 3.0),
     r"offset_head\.2": (0.5, 0.2),
 }
+#: What keeps the maps of a deep network from fading.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def seeded(
@@ -122,6 +124,10 @@ class _Spread:
 def vary(model: nn.Module) -> None:
     """Spread parameters that are one number all over: embeddings of zeros, layer scales, layer norms that do nothing."""
     with torch.no_grad():
+        if not any(isinstance(each, _NORMS) for each in model.modules()):
+            for each in model.modules():  # else its maps fade from layer to layer
+                if isinstance(each, nn.Conv2d):
+                    nn.init.kaiming_normal_(each.weight, nonlinearity="relu")
         for name, parameter in model.named_parameters():
             if "init_proposal_bboxes" in name:  # centres and sizes: random ones may be none
                 nn.init.uniform_(parameter, 0.2, 0.8)
