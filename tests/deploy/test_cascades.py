@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mmdet
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from traced import one_graph, run
@@ -17,6 +18,7 @@ from deploy.matching import Matched
 from deploy.tasks import detection
 from deploy.unpasted import Unpasted
 from train import compat
+from train.errors import UsageError
 
 CLASSES, CHANNELS, ROWS, STRIDES = 3, 4, 12, (8, 16)
 
@@ -172,3 +174,24 @@ def test_a_cascade_is_mmdets(name: str, tmp_path: Path) -> None:
     assert not matched.excused
     assert matched.matched > 20
     assert not control.passed, "control: masks upside down"
+
+
+def shipped(name: str) -> Config:
+    """A config of mmdet's wheel."""
+    compat.use("mmdet")
+    return Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / name)
+
+
+def test_boxes_of_queries_may_end_outside_the_image() -> None:
+    for name, clip in (("queryinst/queryinst", False), ("cascade_rcnn/cascade-mask-rcnn", True)):
+        config = shipped(f"{name}_r50_fpn_1x_coco.py")
+        detection.check(config)
+        postprocess = detection.postprocess(config, Config(), ())
+        assert postprocess.clip is clip
+        assert postprocess.masks is not None
+        assert postprocess.masks.over == "box"
+
+
+def test_masks_that_are_made_another_way_are_refused() -> None:
+    with pytest.raises(UsageError, match="'PointRendRoIHead': no exact rewrite of its predict_mask"):
+        detection.check(shipped("point_rend/point-rend_r50-caffe_fpn_ms-1x_coco.py"))
