@@ -1,5 +1,6 @@
 """`predict_by_feat` of CenterNet's head: local maxima of the heat map, nothing suppressed.
 
+Where there are fewer of them than rows, places of score 0 fill the rest; which ones is nobody's promise.
 Source: mmdet/models/dense_heads/centernet_head.py.
 """
 

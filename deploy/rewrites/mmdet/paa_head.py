@@ -1,6 +1,7 @@
 """PAA's head: places are chosen by their best class, and what is suppressed votes on where a kept box lies.
 
-A box kept is the mean of all candidates of its class that overlap it, by score and by IoU: products of matrices.
+A box kept is the mean of all candidates of its class that overlap it, by score and by IoU: a product of matrices. Rows stay
+best first; mmdet's come class by class. A kept box without an area is 0 / 0 there and here.
 Source: mmdet/models/dense_heads/paa_head.py.
 """
 
