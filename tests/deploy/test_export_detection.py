@@ -177,8 +177,8 @@ def test_a_graph_that_keeps_other_boxes_leaves_no_bundle(
         ("dict(test_cfg=dict(nms=dict(type='soft_nms')))", "only type='nms'"),
         ("dict(test_cfg=dict(nms=dict(max_num=10)))", "only type='nms'"),
         (
-            "dict(type='FOVEA', bbox_head=dict(_delete_=True, type='FoveaHead', num_classes=10, in_channels=32))",
-            "bbox_head 'FoveaHead': no exact rewrite",
+            "dict(type='CornerNet', bbox_head=dict(_delete_=True, type='CornerHead', num_classes=10, in_channels=32))",
+            "bbox_head 'CornerHead': no exact rewrite",
         ),
         (
             "dict(type='DecoupledSOLO', bbox_head=None, mask_head=dict(type='DecoupledSOLOHead'))",
