@@ -247,10 +247,16 @@ def _verdict(result: Mapping[str, Any] | None) -> str:
 def _reason(model: Model) -> str:
     """Why a model of ours is not exact, a line a shape."""
     return "".join(
-        f"- {model.line.model}, {shape}: {result['status']}: {result['reason']}\n"
+        f"- {model.line.model}, {shape}: {_said(model.line, shape, result)}\n"
         for shape, result in model.slipway.items()
         if result["status"] != "exact"
     )
+
+
+def _said(line: Line, shape: Shape, result: Mapping[str, Any]) -> str:
+    """The list's own words where the result is as it says, which are for readers."""
+    own = line.static if shape == "static" else line.dynamic
+    return own if line.expected(shape) == result["status"] else f"{result['status']}: {result['reason']}"
 
 
 def _their_reason(model: Model) -> str:
