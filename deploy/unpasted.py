@@ -21,7 +21,7 @@ class Unpasted:
 
     def __init__(self, head: Any, wanted: bool) -> None:
         self.head, self.wanted = head, wanted
-        self.last = _last(head.mask_head) if wanted else None
+        self.last: Any = _last(head.mask_head) if wanted else None
 
     def __enter__(self) -> "Unpasted":
         if self.wanted:

@@ -1,6 +1,7 @@
 """`torch.linspace` of lengths and ends that the graph learns when it runs, as places of deformable attention are made."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ class Spaced(nn.Module):
     """Centres of rows, coordinates of columns from −1 to 1, and a line that nothing depends on."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        height, width = torch._shape_as_tensor(x).unbind()
+        sizes: Any = torch._shape_as_tensor(x)  # of which types know numbers only
+        height, width = sizes.unbind()
         rows = torch.linspace(0.5, height - 0.5, height, dtype=torch.float32)
         columns = torch.linspace(-1, 1, x.shape[1], device=x.device)
         return rows, columns, torch.linspace(0, 1, 5) + 0 * x[0, :1], torch.linspace(2.0, width * 3, 4)
