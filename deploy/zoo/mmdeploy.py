@@ -47,6 +47,7 @@ class Theirs(BaseModel):
 
     Attributes:
         documented: what its documentation says of ONNX Runtime: "dynamic", "static" only, "no"; "" where it lists no such model.
+        tried: whether there is a model to compare with.
         exports: whether its exporter wrote a graph.
         opset: of the graph.
         loads: whether stock ONNX Runtime loads it.
@@ -65,6 +66,7 @@ class Theirs(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     documented: Literal["dynamic", "static", "no", ""] = ""
+    tried: bool = True
     exports: bool = False
     opset: int | None = None
     loads: bool = False
@@ -213,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             result = run(line, arguments.shape)
         except SlipwayError as error:
-            result = Theirs(reason=f"not tried: {error}")
+            result = Theirs(tried=False, reason=str(error))
     print(result.model_dump_json())
     return 0
 

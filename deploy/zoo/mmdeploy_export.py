@@ -1,7 +1,7 @@
 """MMDeploy's own exporter and backend, as they are: `python -m deploy.zoo.mmdeploy_export FOLDER`, a process of its own.
 
 Nothing of ours rewrites anything here. What lets MMDeploy 1.3.1 start on today's torch is `deploy.compat`, the stand-in for
-`mmcv._ext` (`train.compat`), and one name that torch dropped.
+`mmcv._ext` (`train.compat`), one name that torch dropped, and a default device where there is no GPU.
 
 The folder holds `job.json` (the deploy config and the opsets to try), `config.py`, `weights.pth`, `image.png` to trace with and
 `inputs.npz`, batches of images. It gets `graph.onnx`, `exported.json` and, for each batch, `outputs-K.npz`: the graph's
@@ -78,6 +78,12 @@ def _export(folder: Path, job: dict[str, Any], opset: int) -> Any:
         symbolics._cast_Long = lambda g, value, non_blocking: g.op(
             "Cast", value, to_i=torch.onnx.TensorProtoDataType.INT64
         )
+    if not torch.cuda.is_available() and job["deploy"]["codebase_config"]["type"] == "mmdet":
+        from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
+
+        # MMDeploy leaves the device of RTMDet-Ins' points to mmdet, whose default is a GPU.
+        grid: Any = MlvlPointGenerator.single_level_grid_priors
+        grid.__defaults__ = tuple("cpu" if value == "cuda" else value for value in grid.__defaults__)
     from mmdeploy.apis import build_task_processor, torch2onnx
 
     model_config = Config.fromfile(str(folder / "config.py"))

@@ -44,10 +44,11 @@ exporting and comparing both.
 *MMDeploy*: MMDeploy 1.3.1's own exporter on the same models, weights and images, in a process where nothing of ours rewrites
 anything, by its deploy configs for ONNX Runtime with their documented values (`configs/zoo-mmdeploy.yaml`: opset 11, or 17 where
 torch's exporter asks for a later one; segmenters with `with_argmax=False`, so that logits can be compared; thresholds are the
-model's own, where MMDeploy takes them from it). What lets it start on this stack is a stand-in for `mmcv._ext`, `dynamo=False`
-and one name that torch dropped. Logits and scores are compared as ours are; of detectors, what its own post-processing makes of
-its graph against the model's own `predict`, by the same matching, masks by an IoU ≥ 0.98. Images are larger where its pooling
-of small ones would have another number of bins than the model's; DETR and its like get one image at a time, as it documents.
+model's own, where MMDeploy takes them from it). What lets it start on this stack is a stand-in for `mmcv._ext`, `dynamo=False`,
+one name that torch dropped, and the CPU as a default device. Logits and scores are compared as ours are; of detectors, what its
+own post-processing makes of its graph against the model's own `predict`, by the same matching, masks by an IoU ≥ 0.98. Images
+are larger where its pooling of small ones would have another number of bins than the model's; DETR and its like get one image
+at a time, as it documents.
 *documented*: what its documentation promises for ONNX Runtime. `agrees`: its graph gives what the model predicts; `with its
 library`: stock ONNX Runtime does not load it, ONNX Runtime with MMDeploy's library of custom operators does; `one image at a
 time`: not two at once; `differs`: it gives something else; `does not load`: not with its library either; `does not export`.
@@ -235,6 +236,8 @@ def _custom(model: Model, shape: Shape) -> list[str]:
 def _verdict(result: Mapping[str, Any] | None) -> str:
     if result is None:
         return ""
+    if not result.get("tried", True):
+        return "not tried"
     if not result.get("exports"):
         return "does not export"
     if result["agrees"]:
