@@ -36,13 +36,16 @@ def one_graph(
         opset: of the graph.
     """
     compat.apply()
+    if scope:
+        compat.declare_task_scope(scope)
     modules = rewrites.register(scope)
     examples = tuple(inputs.values())
     needed = rewrites.needed(modules, lambda: model(*examples))
     rewrites.reset()
     # Symbolics of MMDeploy's look for the opset in the config.
     config = Config({**DEPLOY, "onnx_config": dict(type="onnx", opset_version=opset)})
-    with compat.torchscript_exporter(), torch.no_grad(), RewriterContext(config, backend="onnxruntime", opset=opset):
+    rewriting = RewriterContext(config, backend="onnxruntime", opset=opset)
+    with compat.torchscript_exporter(), compat.static_methods(), torch.no_grad(), rewriting:
         torch.onnx.export(
             model,
             examples,
