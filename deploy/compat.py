@@ -103,12 +103,13 @@ def _loaded(path: str) -> object:
 def torchscript_exporter() -> Iterator[None]:
     """Make `torch.onnx.export` use the TorchScript exporter, which MMDeploy's rewriters and symbolics are written for.
 
-    torch 2.9 made `dynamo=True` the default; MMDeploy calls the function without saying.
+    torch 2.9 made `dynamo=True` the default; MMDeploy calls the function without saying. What MMDeploy leaves behind is put right
+    afterwards (`static_methods`).
     """
     original = torch.onnx.export
     torch.onnx.export = functools.partial(original, dynamo=False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), static_methods():
             # torch says at each call that this exporter is the old one. It is the one meant here.
             warnings.filterwarnings(
                 "ignore", message=".*legacy TorchScript-based ONNX export", category=DeprecationWarning

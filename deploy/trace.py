@@ -53,7 +53,7 @@ def trace(deploy_config: Config, reference: Reference, sample: torch.Tensor) -> 
     inputs = torch.stack([sample, sample.flip(2)] if dynamic_batch else [sample])
     needed = rewrites.needed(modules, lambda: reference(inputs))
     settings.opset_version = rewrites.opset(modules, needed, settings.opset_version)
-    with tempfile.TemporaryDirectory() as scratch, no_mp(), compat.torchscript_exporter(), compat.static_methods():
+    with tempfile.TemporaryDirectory() as scratch, no_mp(), compat.torchscript_exporter():
         rewrites.reset()
         mmdeploy_export(
             Traced(model, task, postprocess),

@@ -45,7 +45,7 @@ def one_graph(
     # Symbolics of MMDeploy's look for the opset in the config.
     config = Config({**DEPLOY, "onnx_config": dict(type="onnx", opset_version=opset)})
     rewriting = RewriterContext(config, backend="onnxruntime", opset=opset)
-    with compat.torchscript_exporter(), compat.static_methods(), torch.no_grad(), rewriting:
+    with compat.torchscript_exporter(), torch.no_grad(), rewriting:
         torch.onnx.export(
             model,
             examples,
