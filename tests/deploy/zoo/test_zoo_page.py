@@ -71,7 +71,6 @@ def test_both_documents_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         page.read(page.STORED)
 
 
-@pytest.mark.skipif(not page.STORED.exists(), reason="`make zoo` writes the page")
 def test_the_committed_page_is_of_the_committed_results() -> None:
     stored = page.read()
     assert page.PAGE.read_text() == page.render(stored)
